@@ -1,0 +1,3 @@
+//! Ratios to yardsticks, measured side by side.
+
+fn main() {}

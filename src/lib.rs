@@ -1,0 +1,6 @@
+//! agentguard.
+
+pub mod model;
+pub mod rules;
+pub mod store;
+pub mod sys;

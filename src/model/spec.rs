@@ -1,0 +1,157 @@
+//! `RunSpec`: everything a run will do, resolved once from arguments, environment and configuration (or from a
+//! recorded run); nobody reads those again. Kept as `runs/<id>/run.json`, so `replay` takes the same road.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::SnapshotRef;
+use super::run_id::RunId;
+use super::size::ByteSize;
+use super::text::Text;
+
+/// Everything one run will do. Paths are absolute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// The agent's name.
+    pub agent: Text,
+    /// Exact argument vector, placeholders not yet expanded.
+    pub command: Vec<Text>,
+    /// Working directory.
+    pub cwd: Text,
+    /// Project root, the base of relative names in listings.
+    pub project: Text,
+    /// What the agent reads, frozen.
+    pub inputs: InputPolicy,
+    /// What it may publish.
+    pub outputs: Vec<OutputTarget>,
+    /// What staging starts from.
+    pub staging_base: StagingBase,
+    /// What the gate demands.
+    pub gate: GatePolicy,
+    /// How long things may take.
+    pub time: TimePolicy,
+    /// What becomes of an accepted result.
+    pub publish: PublishPolicy,
+    /// Environment values kept for replay, by name.
+    pub environment: BTreeMap<Text, Text>,
+    /// `--label` pairs.
+    pub labels: BTreeMap<String, String>,
+    /// Agents this run depends on.
+    pub needs: Vec<String>,
+    /// The run whose agent started this one.
+    pub parent_run_id: Option<RunId>,
+    /// The run this one replays.
+    pub replay_of: Option<RunId>,
+}
+
+/// What is frozen before the agent starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InputPolicy {
+    /// Where the inputs come from.
+    pub source: InputSource,
+    /// `--exclude` globs, matched against paths relative to the project and against file names.
+    pub exclude: Vec<String>,
+    /// Most new bytes a snapshot may add to the store.
+    pub limit: ByteSize,
+}
+
+/// Where the inputs come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputSource {
+    /// Read now: each root by its listing name.
+    Live(Vec<InputRoot>),
+    /// Those of an earlier run.
+    Recorded(SnapshotRef),
+}
+
+/// One root of the input listing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct InputRoot {
+    /// Relative to the project, absolute if outside.
+    pub name: Text,
+    /// Where it is.
+    pub path: Text,
+}
+
+/// One thing that may be published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputTarget {
+    /// Relative to the project, absolute if outside: its name in the output listing.
+    pub name: Text,
+    /// Where it is published.
+    pub path: Text,
+    /// Where it is staged, relative to the staging directory; empty for the staging directory itself.
+    pub staged_as: Text,
+    /// Which option named it.
+    pub kind: OutputKind,
+}
+
+/// Which option named an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputKind {
+    /// `--out`.
+    Directory,
+    /// `--out-file`.
+    File,
+    /// `--stdout`.
+    Stdout,
+}
+
+/// What staging starts from (`--out-from`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StagingBase {
+    /// Nothing.
+    Empty,
+    /// A copy of what the targets hold now.
+    Current,
+}
+
+/// What the gate demands of a result.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatePolicy {
+    /// Shell commands, in order; all must pass.
+    pub verify: Vec<Text>,
+    /// How long each may take.
+    pub verify_timeout: Option<Duration>,
+    /// Globs that must match a non-empty file of the result.
+    pub expect: Vec<String>,
+    /// Most files in the result.
+    pub max_files: Option<u64>,
+    /// Most bytes in the result.
+    pub max_bytes: Option<ByteSize>,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimePolicy {
+    /// Wall time of one attempt.
+    pub timeout: Option<Duration>,
+    /// From TERM to KILL.
+    pub kill_after: Duration,
+}
+
+/// What becomes of an accepted result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PublishPolicy {
+    /// It becomes the targets.
+    Commit,
+    /// It is hashed, compared and dropped (`replay` without `--commit`).
+    Drop,
+}
+
+/// The `run.json` of a run directory: the spec as it was resolved, and its version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Version of this shape.
+    pub schema: u32,
+    /// The run.
+    pub run_id: RunId,
+    /// What was asked.
+    pub spec: RunSpec,
+}
