@@ -152,6 +152,8 @@ pub struct StdinCapture {
     pub digest: Option<Digest>,
     /// Bytes that passed.
     pub size: u64,
+    /// SHA-256 of the root listing with `stdin` in it; null where it was not kept.
+    pub input_hash: Option<Digest>,
 }
 
 /// What the agent left in staging.

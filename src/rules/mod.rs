@@ -1,1 +1,13 @@
-//! x
+//! Floor 1: pure decisions. No IO, no clock, no environment: time and randomness are parameters.
+
+pub mod classify;
+pub mod exit_code;
+pub mod expectation;
+pub mod fold;
+pub mod lifecycle;
+pub mod nearest;
+pub mod placeholder;
+pub mod recovery;
+pub mod redact;
+pub mod reproduction;
+pub mod step;

@@ -1,1 +1,8 @@
-//! x
+//! Floor 3: bytes on disk, their formats and versions.
+
+pub mod capture;
+pub mod git_state;
+pub mod journal;
+pub mod run_dir;
+pub mod state_dir;
+pub mod trash;

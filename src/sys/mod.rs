@@ -1,1 +1,13 @@
-//! x
+//! Floor 2: one kernel or file facility per file, and the only floor with `unsafe`.
+
+pub mod clock;
+pub mod descriptor;
+pub mod durable;
+pub mod host;
+pub mod identity;
+pub mod lock;
+pub mod process;
+pub mod relay;
+pub mod remove;
+pub mod rename;
+pub mod terminal;

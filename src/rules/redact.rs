@@ -1,0 +1,217 @@
+//! Redaction of argument vectors for the log: known key shapes anywhere in an argument, URL userinfo, and the
+//! values of options and variables whose names say that they are secret.
+//!
+//! A safety net, not a vault: the exact arguments stay in the run directory, which only the user can read.
+
+use crate::model::text::Text;
+
+/// What stands in place of a secret.
+pub const REDACTED: &str = "[redacted]";
+
+/// Prefixes of well-known tokens, and the fewest characters that must follow.
+const TOKEN_PREFIXES: [(&[u8], usize); 16] = [
+    (b"sk-", 16),
+    (b"sk_live_", 10),
+    (b"sk_test_", 10),
+    (b"ghp_", 16),
+    (b"gho_", 16),
+    (b"ghu_", 16),
+    (b"ghs_", 16),
+    (b"ghr_", 16),
+    (b"github_pat_", 16),
+    (b"glpat-", 16),
+    (b"xoxb-", 10),
+    (b"xoxp-", 10),
+    (b"AKIA", 16),
+    (b"ASIA", 16),
+    (b"AIza", 30),
+    (b"hf_", 20),
+];
+
+/// Words that make the value of an option or variable secret.
+const SECRET_NAMES: [&str; 4] = ["key", "token", "secret", "password"];
+
+/// The argument vector with its secrets replaced.
+pub fn redact_command(command: &[Text]) -> Vec<Text> {
+    let mut redacted = Vec::with_capacity(command.len());
+    let mut secret_follows = false;
+    for (at, argument) in command.iter().enumerate() {
+        let value_of_secret = std::mem::take(&mut secret_follows) && !argument.0.starts_with(b"--");
+        if value_of_secret && !is_number(&argument.0) {
+            redacted.push(Text::from(REDACTED));
+            continue;
+        }
+        secret_follows = at > 0 && is_option(argument) && !argument.0.contains(&b'=') && is_secret_name(&argument.0);
+        redacted.push(redact_text(argument));
+    }
+    redacted
+}
+
+/// One text (an argument, a shell command) with its secrets replaced.
+pub fn redact_text(text: &Text) -> Text {
+    let named = redact_assignments(&text.0);
+    Text(redact_tokens(&redact_userinfo(&named)))
+}
+
+fn is_option(argument: &Text) -> bool {
+    argument.0.starts_with(b"-")
+}
+
+/// Whether a word of the name (split at anything but letters and digits) ends like one of the secret words, so that
+/// `--api-key` and `OPENAI_API_KEYS` count and `--keyboard` does not.
+fn is_secret_name(name: &[u8]) -> bool {
+    name.split(|byte| !byte.is_ascii_alphanumeric()).any(|word| {
+        let word = String::from_utf8_lossy(word).to_ascii_lowercase();
+        let word = word.strip_suffix('s').unwrap_or(&word);
+        SECRET_NAMES.iter().any(|secret| word.ends_with(secret))
+    })
+}
+
+/// Short numbers are settings (`--max-tokens 4096`), not secrets.
+fn is_number(value: &[u8]) -> bool {
+    value.len() < 10 && value.iter().all(u8::is_ascii_digit)
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
+fn is_value_byte(byte: u8) -> bool {
+    !byte.is_ascii_whitespace() && !matches!(byte, b'"' | b'\'' | b'&' | b';' | b',' | b')')
+}
+
+/// `NAME=value` and `--name=value`, wherever they stand, where the name is a secret one.
+fn redact_assignments(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at] == b'=' || bytes[at] == b':' {
+            let name_start = out.iter().rposition(|byte| !is_name_byte(*byte)).map_or(0, |last| last + 1);
+            // A header has a space after its colon: `X-Api-Key: …`.
+            let space = usize::from(bytes[at] == b':' && bytes.get(at + 1) == Some(&b' '));
+            let value = &bytes[at + 1 + space..];
+            let quote = value.first().copied().filter(|byte| matches!(byte, b'"' | b'\''));
+            let skip = usize::from(quote.is_some());
+            let length = match quote {
+                Some(quote) => value[1..].iter().position(|byte| *byte == quote).unwrap_or(value.len() - 1),
+                None => value.iter().position(|byte| !is_value_byte(*byte)).unwrap_or(value.len()),
+            };
+            let secret = &value[skip..skip + length];
+            let plain = secret.is_empty() || secret.starts_with(b"//") || is_number(secret);
+            if is_secret_name(&out[name_start..]) && !plain {
+                out.extend_from_slice(&bytes[at..=at + space]);
+                out.extend_from_slice(&value[..skip]);
+                out.extend_from_slice(REDACTED.as_bytes());
+                at += 1 + space + skip + length;
+                continue;
+            }
+        }
+        out.push(bytes[at]);
+        at += 1;
+    }
+    out
+}
+
+/// `scheme://user:pass@host` loses its userinfo.
+fn redact_userinfo(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = find(rest, b"://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.extend_from_slice(before);
+        let end = after.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#') || !is_value_byte(*byte));
+        let authority = &after[..end.unwrap_or(after.len())];
+        if let Some(sign) = authority.iter().rposition(|byte| *byte == b'@') {
+            out.extend_from_slice(REDACTED.as_bytes());
+            rest = &after[sign..];
+        } else {
+            rest = after;
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// Known token shapes, JWTs, and whatever follows `Bearer `.
+fn redact_tokens(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let at_start = at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
+        if let Some((kept, secret)) = at_start.then(|| token_at(&bytes[at..])).flatten() {
+            out.extend_from_slice(&bytes[at..at + kept]);
+            out.extend_from_slice(REDACTED.as_bytes());
+            at += kept + secret;
+        } else {
+            out.push(bytes[at]);
+            at += 1;
+        }
+    }
+    out
+}
+
+/// Lengths of what is kept and of the secret that follows it, if a token starts here.
+fn token_at(bytes: &[u8]) -> Option<(usize, usize)> {
+    let run = |bytes: &[u8]| bytes.iter().take_while(|byte| is_name_byte(**byte)).count();
+    if bytes.len() > 7 && bytes[..7].eq_ignore_ascii_case(b"bearer ") {
+        let length = bytes[7..].iter().take_while(|byte| is_value_byte(**byte)).count();
+        return (length > 0 && !bytes[7..].starts_with(REDACTED.as_bytes())).then_some((7, length));
+    }
+    if bytes.starts_with(b"eyJ") {
+        let length = run(bytes);
+        let dots = bytes[..length].iter().filter(|byte| **byte == b'.').count();
+        return (dots >= 2 && length > 20).then_some((0, length));
+    }
+    let (prefix, fewest) = TOKEN_PREFIXES.iter().find(|(prefix, _)| bytes.starts_with(prefix))?;
+    let length = run(&bytes[prefix.len()..]);
+    (length >= *fewest).then_some((0, prefix.len() + length))
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redacted(command: &[&str]) -> String {
+        let command: Vec<Text> = command.iter().map(|argument| Text::from(*argument)).collect();
+        let parts: Vec<String> =
+            redact_command(&command).iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        parts.join(" ")
+    }
+
+    #[test]
+    fn secrets_leave_the_command_in_every_form() {
+        const TOKEN: &str = "hunter2hunter2hunter2hunter2hunter2";
+        for command in [
+            vec!["agent", "--api-key", TOKEN],
+            vec!["agent", "--api-key=hunter2hunter2hunter2hunter2hunter2"],
+            vec!["env", "OPENAI_API_KEY=hunter2hunter2hunter2hunter2hunter2", "agent"],
+            vec!["sh", "-c", "curl -H 'Authorization: Bearer hunter2hunter2hunter2hunter2hunter2' x"],
+            vec!["curl", "https://me:hunter2hunter2hunter2hunter2hunter2@host/x"],
+            vec!["sh", "-c", "DB_PASSWORD='hunter2hunter2hunter2hunter2hunter2' x"],
+            vec!["a", "sk-hunter2hunter2hunter2hunter2hunter2"],
+            vec!["a", "x,ghp_hunter2hunter2hunter2hunter2hunter2"],
+            vec!["a", "eyJhunter2hunter2.hunter2hunter2.hunter2"],
+            vec!["a", "-H", "X-Api-Key: hunter2hunter2hunter2hunter2hunter2"],
+        ] {
+            let text = redacted(&command);
+            assert!(text.contains(REDACTED), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn ordinary_arguments_stay_as_they_are() {
+        for command in [
+            vec!["agent", "--keyboard", "us", "--max-tokens", "4096", "--max-tokens=99"],
+            vec!["python3", "-m", "tokenizer", "sk-short"],
+            vec!["git", "clone", "https://host/path@v1"],
+            vec!["a", "key", "value"],
+        ] {
+            assert_eq!(redacted(&command), command.join(" "));
+        }
+    }
+}

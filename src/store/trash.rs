@@ -1,0 +1,70 @@
+//! Displaced trees: what a publish has replaced. They outlive their readers by a grace period, and their removal is
+//! never waited for.
+//!
+//! An entry of `trash/` is either the displaced object itself, or a file `<name>.elsewhere` that holds the path of
+//! one that had to stay on another filesystem.
+
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::sys::{identity, remove};
+
+use super::run_dir::write_private;
+use super::state_dir::StateDir;
+
+/// How long a displaced tree stays: a reader that has opened the directory may read on for that long.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+const ELSEWHERE: &str = "elsewhere";
+
+/// Which displaced trees to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sweep {
+    /// Those whose grace is over.
+    Aged,
+    /// All of them.
+    All,
+}
+
+/// A name for what one operation of a run displaces.
+pub fn slot(state: &StateDir, run: crate::model::RunId, operation: usize) -> PathBuf {
+    state.trash().join(format!("{run}-{operation}"))
+}
+
+/// Remembers a displaced tree that stays on another filesystem; written before the tree is displaced.
+pub fn remember_elsewhere(slot: &Path, displaced: &Path) -> io::Result<()> {
+    let note = slot.with_extension(ELSEWHERE);
+    write_private(&note, displaced.as_os_str().as_bytes())
+}
+
+/// Removes displaced trees, oldest first, until `budget` is spent. An error leaves the tree for the next sweep.
+///
+/// Age is the change time of the entry, which the rename that displaced it has set.
+pub fn sweep(state: &StateDir, which: Sweep, budget: Duration) {
+    let begun = Instant::now();
+    let Ok(entries) = std::fs::read_dir(state.trash()) else { return };
+    let mut waiting: Vec<(i64, PathBuf)> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| Some((identity::lstat(&entry.path()).ok()??.st_ctime, entry.path())))
+        .collect();
+    waiting.sort();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let youngest = i64::try_from(now.saturating_sub(GRACE.as_secs())).unwrap_or(i64::MAX);
+    for (changed, path) in waiting {
+        if begun.elapsed() >= budget || (which == Sweep::Aged && changed >= youngest) {
+            return;
+        }
+        // An error is not reported: nothing but disk space depends on it, and the next sweep tries again.
+        let _ = remove_entry(&path);
+    }
+}
+
+fn remove_entry(path: &Path) -> io::Result<()> {
+    if path.extension().is_some_and(|extension| extension == ELSEWHERE) && path.is_file() {
+        let elsewhere = PathBuf::from(std::ffi::OsString::from_vec(std::fs::read(path)?));
+        remove::remove_tree(&elsewhere)?;
+    }
+    remove::remove_tree(path)
+}

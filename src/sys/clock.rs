@@ -1,0 +1,31 @@
+//! Wall clock and randomness, read in one place so that the floors above can be given fixed ones.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::model::{RunId, Timestamp};
+
+/// The current instant of the wall clock.
+pub fn now() -> Timestamp {
+    let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    Timestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+/// A new run id: the current millisecond and 74 random bits.
+pub fn new_run_id() -> RunId {
+    let millis = u64::try_from(now().unix_micros() / 1000).unwrap_or(0);
+    RunId::mint(millis, random())
+}
+
+/// Random bytes from the kernel. Where it has none (no such system since Linux 3.17), the clock and the pid.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0_u8; N];
+    if getrandom(&mut bytes, GetRandomFlags::empty()).ok() != Some(N) {
+        let seed = now().unix_micros().unsigned_abs() ^ (u64::from(std::process::id()) << 40);
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = seed.rotate_left(u32::try_from(at * 7 % 64).unwrap_or(0)).to_le_bytes()[0];
+        }
+    }
+    bytes
+}

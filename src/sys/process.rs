@@ -1,0 +1,216 @@
+//! One child process in a process group of its own: spawned unchanged, waited for by pidfd, killed as a group.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
+
+use super::terminal::Foreground;
+
+/// Where a child reads from.
+#[derive(Debug)]
+pub enum ChildStdin {
+    /// The guard's own standard input.
+    Inherit,
+    /// Nothing.
+    Null,
+    /// A pipe that the guard feeds.
+    Pipe,
+    /// A file, from where its offset stands.
+    File(File),
+}
+
+/// Where a child's output goes.
+#[derive(Debug)]
+pub enum ChildStdout {
+    /// Standard output and standard error each to a pipe of their own.
+    Pipes,
+    /// Both to one file.
+    File(File),
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The argument vector, byte for byte; the first is looked up in `PATH` as `execvp` does.
+    pub argv: &'a [OsString],
+    /// Working directory.
+    pub cwd: &'a Path,
+    /// Variables to set (or, with `None`, to remove) in the guard's own environment.
+    pub environment: &'a [(OsString, Option<OsString>)],
+    /// Standard input.
+    pub stdin: ChildStdin,
+    /// Standard output and error.
+    pub stdout: ChildStdout,
+    /// The terminal to hand to the child's group, where there is one.
+    pub foreground: Option<&'a Foreground>,
+}
+
+/// A started child. Dropping it neither kills nor reaps.
+#[derive(Debug)]
+pub struct Running {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// The guard's end of the child's standard input, if a pipe was asked for.
+    pub stdin: Option<OwnedFd>,
+    /// The guard's end of its standard output.
+    pub stdout: Option<OwnedFd>,
+    /// The guard's end of its standard error.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// How a process ended: exactly one of the two is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit code.
+    pub code: Option<i32>,
+    /// The signal it died of.
+    pub signal: Option<i32>,
+}
+
+/// Starts a child. `NotFound`: no such command; anything else: it cannot be executed.
+pub fn launch(launch: &Launch<'_>) -> io::Result<Running> {
+    let Some((program, arguments)) = launch.argv.split_first() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let mut child = match command(launch, program, arguments)?.spawn() {
+        // A script without a `#!` line: `execvp` hands it to the shell, `posix_spawnp` does not.
+        Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {
+            let script = find_program(program).ok_or(error)?;
+            let with_script: Vec<OsString> =
+                std::iter::once(script.into_os_string()).chain(arguments.iter().cloned()).collect();
+            command(launch, OsStr::new("/bin/sh"), &with_script)?.spawn()?
+        }
+        spawned => spawned?,
+    };
+    let pid = Pid::from_child(&child);
+    Ok(Running {
+        pid,
+        pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+        stdin: child.stdin.take().map(OwnedFd::from),
+        stdout: child.stdout.take().map(OwnedFd::from),
+        stderr: child.stderr.take().map(OwnedFd::from),
+    })
+}
+
+fn command(launch: &Launch<'_>, program: &OsStr, arguments: &[OsString]) -> io::Result<Command> {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(launch.cwd).process_group(0);
+    for (name, value) in launch.environment {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(match &launch.stdin {
+        ChildStdin::Inherit => Stdio::inherit(),
+        ChildStdin::Null => Stdio::null(),
+        ChildStdin::Pipe => Stdio::piped(),
+        ChildStdin::File(file) => Stdio::from(file.try_clone()?),
+    });
+    match &launch.stdout {
+        ChildStdout::Pipes => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+        ChildStdout::File(file) => {
+            command.stdout(Stdio::from(file.try_clone()?)).stderr(Stdio::from(file.try_clone()?))
+        }
+    };
+    if launch.foreground.is_some() {
+        become_foreground(&mut command);
+    }
+    Ok(command)
+}
+
+/// Before the agent can read from the terminal its group must be in the foreground, or it is stopped by SIGTTIN.
+fn become_foreground(command: &mut Command) {
+    let make_foreground = || {
+        with_signal_blocked(Signal::TTOU, || {
+            Ok(rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid())?)
+        })
+    };
+    // SAFETY: between fork and exec only async-signal-safe system calls are made: sigprocmask, getpid and an ioctl.
+    unsafe { command.pre_exec(make_foreground) };
+}
+
+/// Where `execvp` would find a program: itself if it has a slash, else the first executable file of that name in
+/// `PATH`.
+pub fn find_program(program: &OsStr) -> Option<PathBuf> {
+    let path = Path::new(program);
+    if program.as_encoded_bytes().contains(&b'/') {
+        return path.exists().then(|| path.to_path_buf());
+    }
+    let executable = |path: &PathBuf| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(path)).find(executable)
+}
+
+impl Running {
+    /// Readable when the child has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Whether the child has ended; it stays a zombie, so that its group's number cannot be reused.
+    pub fn has_ended(&self) -> io::Result<Option<Ended>> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        Ok(waitid(WaitId::PidFd(self.pidfd()), options)?.map(|status| ended(&status)))
+    }
+
+    /// Sends a signal to the child's whole group. A group that is gone is fine.
+    pub fn signal_group(&self, signal: Signal) {
+        let _ = kill_process_group(self.pid, signal);
+    }
+
+    /// Takes the ended child's status away, so that it is no zombie any more.
+    pub fn reap(&self) {
+        let _ = waitid(WaitId::PidFd(self.pidfd()), WaitIdOptions::EXITED);
+    }
+
+    /// Whether the child was stopped (Ctrl-Z) since this was last asked.
+    pub fn was_stopped(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        matches!(waitid(WaitId::PidFd(self.pidfd()), options), Ok(Some(_)))
+    }
+
+    /// The child's process group.
+    pub fn group(&self) -> Pid {
+        self.pid
+    }
+}
+
+fn ended(status: &rustix::process::WaitIdStatus) -> Ended {
+    Ended { code: status.exit_status(), signal: status.terminating_signal() }
+}
+
+/// Whether the guard was started with a signal ignored (`nohup`, a background job of a script): then it stays ignored.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: sigaction with a null new action only reads; `current` is a plain struct the kernel fills in.
+    unsafe {
+        let mut current: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut current) == 0 && current.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Runs `body` with one signal blocked in this thread.
+pub fn with_signal_blocked<T>(signal: Signal, body: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    // SAFETY: the sets are plain structs initialised by sigemptyset before use; pthread_sigmask only changes the
+    // mask of this thread, and it is put back on every way out of `body` that returns.
+    unsafe {
+        let mut blocked: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut blocked);
+        libc::sigaddset(&raw mut blocked, signal.as_raw());
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, &raw mut before);
+        let result = body();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        result
+    }
+}
+
+/// Stops the guard itself as Ctrl-Z would; returns when it is continued.
+pub fn stop_self() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP);
+}
