@@ -1,3 +1,7 @@
 //! The binary: it only dispatches.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agentguard::cli::dispatch::main(std::env::args_os().collect())
+}

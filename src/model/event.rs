@@ -200,6 +200,8 @@ pub struct TargetOperation {
     pub target: Text,
     /// What stands at the target before; null where nothing does.
     pub previous: Option<Identity>,
+    /// Stat fingerprint of what stands there; see [`crate::model::event::Identity`] for which object it is.
+    pub fingerprint: Option<Digest>,
     /// Where the displaced object is put.
     pub displaced: Text,
     /// Directories above the target that the commit makes, outermost first.

@@ -1,8 +1,10 @@
 //! Floor 3: bytes on disk, their formats and versions.
 
 pub mod capture;
+pub mod changes;
 pub mod git_state;
 pub mod journal;
+pub mod publish;
 pub mod run_dir;
 pub mod state_dir;
 pub mod trash;

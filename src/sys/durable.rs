@@ -35,3 +35,17 @@ pub fn sync_data(file: &File) -> io::Result<()> {
 pub fn sync_filesystem(at: impl AsFd) -> io::Result<()> {
     Ok(retry_on_intr(|| syncfs(at.as_fd()))?)
 }
+
+/// Makes a small tree durable: every regular file in it, then every directory, deepest first. Links and fifos live in
+/// their directories.
+pub fn sync_tree(top: &Path) -> io::Result<()> {
+    for entry in walkdir::WalkDir::new(top).contents_first(true) {
+        let entry = entry?;
+        if entry.file_type().is_file() {
+            sync_file(entry.path())?;
+        } else if entry.file_type().is_dir() {
+            sync_directory(entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! The command line as it is typed. What it means is decided in `settings`; the rest of the program never sees this.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
+/// nothing.
+#[derive(Debug, Parser)]
+#[command(name = "agentguard", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_long_help = "Start with `agentguard demo`. Every command has examples in its own --help.")]
+pub struct Cli {
+    /// Where runs are recorded [default: .agentguard in the project root]
+    #[arg(long, global = true, value_name = "DIR", env = "AGENTGUARD_STATE_DIR", hide_env_values = true)]
+    pub state_dir: Option<PathBuf>,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: When,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// `auto` looks at the terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// If it is a terminal
+    Auto,
+    /// In any case
+    Always,
+    /// Not at all
+    Never,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Supervise one run of a command
+    Run(Box<RunArgs>),
+    /// Run a recorded run again from the inputs it had, and compare
+    Replay(ReplayArgs),
+    /// List runs, newest first
+    Log(LogArgs),
+    /// Show all about one run
+    Show(ShowArgs),
+    /// Finish or take back interrupted commits, write missing records, sweep leftovers
+    #[command(after_long_help = "Examples:\n  agentguard recover\n\nExits with 1 if something could not be recovered; `run` and `replay` recover by themselves.")]
+    Recover,
+    /// Check the log's chain, the run directories and the snapshots; repair nothing
+    #[command(after_long_help = "Examples:\n  agentguard fsck\n\nExits with 1 if there is a problem.")]
+    Fsck,
+    /// See it work: small agents through success, a partial write, a drift and a replay
+    #[command(after_long_help = "Examples:\n  agentguard demo\n\nEverything happens in a temporary directory, which is removed at the end.")]
+    Demo,
+    /// Print the JSON Schema of the run record
+    #[command(after_long_help = "Examples:\n  agentguard schema > run-record.schema.json")]
+    Schema,
+    /// Print shell completions
+    #[command(after_long_help = "Examples:\n  agentguard completions bash > /etc/bash_completion.d/agentguard\n  agentguard completions zsh > ~/.zfunc/_agentguard")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print a man page
+    #[command(after_long_help = "Examples:\n  agentguard man | man -l -\n  agentguard man run | man -l -")]
+    Man {
+        /// Which subcommand's page [default: the program's]
+        subcommand: Option<String>,
+    },
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  agentguard run --out report -- ./make-report --to '{staging}'
+  agentguard run --input 'data/*.csv' --out-file summary.md --verify 'grep -q Total $AGENTGUARD_RESULT/summary.md' -- \\
+      sh -c 'agent --data {inputs}/data > {staging}/summary.md'
+  agentguard run --stdout report.md --timeout 10m -- codex exec 'write the weekly report'
+  agentguard run --agent nightly          (the command stands in agentguard.toml)
+
+The command finds in its environment: AGENTGUARD_STAGING (write here), AGENTGUARD_INPUTS (read the frozen inputs here),
+AGENTGUARD_USAGE (append JSON lines of tokens and cost), AGENTGUARD_RUN_ID, AGENTGUARD_ATTEMPT, TMPDIR, TRACEPARENT.
+{staging} and {inputs} in its arguments are replaced by the paths.
+
+Every option can stand in agentguard.toml under [defaults] or [agents.NAME], and as AGENTGUARD_<OPTION>; a flag wins over the
+environment, that over [agents.NAME], that over [defaults].
+
+Exit codes: 0 published or nothing to publish; the agent's own 1-119; 120 rejected by the gate; 122 conflict; 124 timeout;
+125 agentguard failed or was called wrongly; 126/127 command not executable/not found; 128+N died of signal N.";
+
+/// `agentguard run`.
+#[derive(Debug, Default, Args)]
+#[command(after_long_help = RUN_EXAMPLES)]
+pub struct RunArgs {
+    /// Name of the agent [default: the command's basename]
+    #[arg(long, value_name = "NAME", help_heading = "Naming")]
+    pub agent: Option<String>,
+    /// Attach a label to the record (repeatable)
+    #[arg(long, value_name = "K=V", help_heading = "Naming")]
+    pub label: Vec<String>,
+    /// Freeze this file, directory or glob before the agent starts (repeatable)
+    #[arg(long, value_name = "PATH|GLOB", help_heading = "Inputs")]
+    pub input: Vec<PathBuf>,
+    /// Leave out of the inputs what matches (repeatable)
+    #[arg(long, value_name = "GLOB", help_heading = "Inputs")]
+    pub exclude: Vec<String>,
+    /// Refuse a snapshot that would add more than this to the store [default: 4GiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Inputs")]
+    pub snapshot_limit: Option<String>,
+    /// Publish a directory (repeatable; a single one is the staging directory itself)
+    #[arg(long, value_name = "DIR", help_heading = "Outputs")]
+    pub out: Vec<PathBuf>,
+    /// Publish a file, staged under its own name (repeatable)
+    #[arg(long, value_name = "FILE", help_heading = "Outputs")]
+    pub out_file: Vec<PathBuf>,
+    /// What staging starts from: empty, or a copy of what the targets hold [default: empty]
+    #[arg(long, value_name = "BASE", help_heading = "Outputs")]
+    pub out_from: Option<String>,
+    /// Publish the agent's standard output to a file: the safe form of `agent > FILE`
+    #[arg(long, value_name = "FILE", help_heading = "Outputs")]
+    pub stdout: Option<PathBuf>,
+    /// Demand a non-empty file of the result that matches (repeatable)
+    #[arg(long, value_name = "GLOB", help_heading = "Gate")]
+    pub expect: Vec<String>,
+    /// Reject a result with more files
+    #[arg(long, value_name = "N", help_heading = "Gate")]
+    pub max_files: Option<String>,
+    /// Reject a result with more bytes
+    #[arg(long, value_name = "SIZE", help_heading = "Gate")]
+    pub max_bytes: Option<String>,
+    /// Judge the result with a shell command; it looks at $AGENTGUARD_RESULT (repeatable, in order, all must pass)
+    #[arg(long, value_name = "CMD", help_heading = "Gate")]
+    pub verify: Vec<OsString>,
+    /// Reject a result whose verify command runs longer than this
+    #[arg(long, value_name = "TIME", help_heading = "Gate")]
+    pub verify_timeout: Option<String>,
+    /// Run no verify command, also none of the configuration
+    #[arg(long, conflicts_with = "verify", help_heading = "Gate")]
+    pub no_verify: bool,
+    /// Stop the agent after this long
+    #[arg(long, value_name = "TIME", help_heading = "Time")]
+    pub timeout: Option<String>,
+    /// From asking the agent to stop (TERM) to making it (KILL) [default: 5s]
+    #[arg(long, value_name = "TIME", help_heading = "Time")]
+    pub kill_after: Option<String>,
+    /// Record the value of this environment variable for replay (repeatable)
+    #[arg(long, value_name = "NAME", help_heading = "Recording")]
+    pub record_env: Vec<String>,
+    /// Write this run's record there too; `-` is standard output
+    #[arg(long, value_name = "PATH|-", help_heading = "Recording")]
+    pub record: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the command's help")]
+    pub talk: TalkArgs,
+    /// The command and its arguments
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// How much is said on standard error.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct TalkArgs {
+    /// Say nothing but errors
+    #[arg(long, short, help_heading = "Messages")]
+    pub quiet: bool,
+    /// Say more about what is done
+    #[arg(long, short, conflicts_with = "quiet", help_heading = "Messages")]
+    pub verbose: bool,
+    /// Show progress on standard error [default: auto, if it is a terminal]
+    #[arg(long, value_name = "WHEN", help_heading = "Messages")]
+    pub progress: Option<When>,
+}
+
+/// `agentguard replay`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentguard replay @                     (the newest run)
+  agentguard replay @failed               (the newest failed one)
+  agentguard replay 7f3a91c2 -- ./fixed-agent --to '{staging}'
+  agentguard replay 7f3a91c2 --commit     (publish the result if the gate accepts it)
+
+The run is given the recorded arguments, working directory, environment values, standard input and frozen inputs
+($AGENTGUARD_INPUTS, {inputs}); paths outside of those are read as they are today.
+
+Exits with 0 if status, exit code and outputs are reproduced, 1 if they diverge; with another command after -- or with
+--commit, as `run` does.")]
+pub struct ReplayArgs {
+    /// Run id, a unique prefix or suffix of one, @ (newest), @-1, @failed
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// Publish the result if the gate accepts it
+    #[arg(long)]
+    pub commit: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the command's help")]
+    pub talk: TalkArgs,
+    /// Another command instead of the recorded one
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `agentguard log`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentguard log -n 5
+  agentguard log --status failed --since 2026-11-01
+  agentguard log --agent nightly --format jsonl | jq .error")]
+pub struct LogArgs {
+    /// Only runs of this agent
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
+    /// Only runs that ended so
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// Only runs of this error class
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
+    /// Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only runs that began before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// At most this many
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// How to print them
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: LogFormat,
+}
+
+/// How `log` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Table,
+    /// One JSON array
+    Json,
+    /// The stored lines
+    Jsonl,
+}
+
+/// `agentguard show`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentguard show @
+  agentguard show 7f3a91c2 --stderr
+  agentguard show @ --manifest outputs | sha256sum -c
+  agentguard show @ --manifest inputs --listing | sha256sum     (is the run's input_hash)")]
+pub struct ShowArgs {
+    /// Run id, a unique prefix or suffix of one, @ (newest), @-1, @failed
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// Print the record as JSON
+    #[arg(long, group = "what")]
+    pub json: bool,
+    /// Print what the agent printed
+    #[arg(long, group = "what")]
+    pub stdout: bool,
+    /// Print what the agent printed on standard error
+    #[arg(long, group = "what")]
+    pub stderr: bool,
+    /// Print `sha256sum -c` lines of what it read or staged
+    #[arg(long, value_name = "SIDE", group = "what")]
+    pub manifest: Option<ManifestSide>,
+    /// With --manifest: print the raw listing that the hash is taken over, of the roots or of DIR
+    #[arg(long, value_name = "DIR", requires = "manifest", num_args = 0..=1)]
+    pub listing: Option<Option<OsString>>,
+}
+
+/// Which manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ManifestSide {
+    /// What the run read
+    Inputs,
+    /// What it staged
+    Outputs,
+}

@@ -1,0 +1,275 @@
+//! From arguments to an exit code.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::Parser as _;
+use clap::error::ErrorKind as ClapError;
+
+use crate::cmd::log::{LogFilters, LogRequest, log};
+use crate::cmd::recover::Health;
+use crate::cmd::render::{escape, unless_closed};
+use crate::cmd::replay::{ReplayRequest, Replayed, replay, report};
+use crate::cmd::run::{run, surroundings};
+use crate::cmd::run_choice::choose;
+use crate::cmd::show::{ShowRequest, ShowWhat, show};
+use crate::cmd::{demo, fsck, log as log_command, manifest, recover, schema};
+use crate::model::spec::PublishPolicy;
+use crate::model::{RunRecord, Text};
+use crate::rules::exit_code::GUARD_FAILED;
+use crate::run::progress::Progress;
+use crate::run::settle::Finished;
+use crate::store::log::RunLog;
+use crate::store::state_dir::StateDir;
+
+use super::args::{Cli, Command, LogArgs, LogFormat, ManifestSide, ReplayArgs, RunArgs, ShowArgs, When};
+use super::generated;
+use super::progress::Shown;
+use super::settings::{Talk, Volume, run_settings, volume};
+use super::summary::summary;
+use super::terminal::{paint, say, width};
+
+/// Something was found wrong, and named.
+const UNWELL: u8 = 1;
+
+/// Runs the program.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    // Asked by every script that looks for a version: answered before anything is set up.
+    if arguments.len() == 2 && (arguments[1] == "--version" || arguments[1] == "-V") {
+        return print(concat!("agentguard ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("agentguard: {}", escape_lines(&format!("{error:#}"))));
+            code(GUARD_FAILED)
+        }
+    }
+}
+
+fn code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Lists of candidates keep their lines; everything else is escaped.
+fn escape_lines(text: &str) -> String {
+    text.split('\n').map(|line| escape(line.as_bytes())).collect::<Vec<_>>().join("\n")
+}
+
+fn print(bytes: &[u8]) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match unless_closed(out.write_all(bytes).and_then(|()| out.flush())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("agentguard: cannot write to standard output: {error}"));
+            code(GUARD_FAILED)
+        }
+    }
+}
+
+/// Help and version are answers; everything else clap says is a wrong call.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A closed stream: nobody is there to read it.
+    let _ = error.print();
+    match error.kind() {
+        ClapError::DisplayHelp | ClapError::DisplayVersion => ExitCode::SUCCESS,
+        _ => code(GUARD_FAILED),
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let state_dir = cli.state_dir.as_deref();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match cli.command {
+        // These relay the agent's output: they take the stream themselves.
+        Command::Run(args) => {
+            drop(out);
+            run_command(*args, state_dir)
+        }
+        Command::Replay(args) => {
+            drop(out);
+            replay_command(args, state_dir)
+        }
+        Command::Log(args) => log_answer(&args, state_dir, cli.color, &mut out),
+        Command::Show(args) => show_answer(&args, state_dir, cli.color, &mut out),
+        Command::Recover => health(recover::recover(&surroundings(state_dir)?, &mut out)?, &mut out),
+        Command::Fsck => health(fsck::fsck(&surroundings(state_dir)?, &mut out)?, &mut out),
+        Command::Demo => {
+            drop(out);
+            demo::demo(&std::env::current_exe().context("cannot find the program's own path")?, &mut io::stdout())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Schema => Ok(print_through(&mut out, schema::schema_json().as_bytes())?),
+        Command::Completions { shell } => Ok(print_through(&mut out, &generated::completions(shell))?),
+        Command::Man { subcommand } => match generated::man_page(subcommand.as_deref())? {
+            Some(page) => Ok(print_through(&mut out, &page)?),
+            None => bail!("no subcommand {:?}: see `agentguard --help`", subcommand.unwrap_or_default()),
+        },
+    }
+}
+
+fn print_through(out: &mut dyn Write, bytes: &[u8]) -> anyhow::Result<ExitCode> {
+    unless_closed(out.write_all(bytes).and_then(|()| out.flush())).context("cannot write to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn health(health: Health, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    unless_closed(out.flush()).context("cannot write to standard output")?;
+    Ok(match health {
+        Health::Well => ExitCode::SUCCESS,
+        Health::Unwell => ExitCode::from(UNWELL),
+    })
+}
+
+fn run_command(args: RunArgs, state_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let settings = run_settings(args, surroundings(state_dir)?)?;
+    let shown = Arc::new(Shown::new(settings.talk));
+    let progress: Arc<dyn Progress> = Arc::<Shown>::clone(&shown);
+    let finished = run(&settings.request, &progress);
+    shown.clear();
+    let finished = finished?;
+    tell(&finished, settings.talk);
+    if let Some(path) = &settings.record {
+        write_record(path, &finished.record)?;
+    }
+    Ok(code(finished.record.guard_exit_code.unwrap_or(GUARD_FAILED)))
+}
+
+fn tell(finished: &Finished, talk: Talk) {
+    if let Some(path) = &finished.repaired {
+        say(&format!("agentguard: warning: the log's torn end was moved to {}", escape(path.as_os_str().as_encoded_bytes())));
+    }
+    if talk.volume > Volume::Quiet {
+        say(&summary(finished));
+    }
+}
+
+fn write_record(path: &Path, record: &RunRecord) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(record).context("cannot write the record")?;
+    line.push(b'\n');
+    if path == Path::new("-") {
+        return unless_closed(io::stdout().write_all(&line)).context("cannot write the record to standard output");
+    }
+    std::fs::write(path, line).with_context(|| format!("cannot write the record to {path:?}"))
+}
+
+fn replay_command(args: ReplayArgs, state_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let talk = Talk {
+        volume: volume(args.talk.quiet, args.talk.verbose),
+        progress: args.talk.progress.unwrap_or(When::Auto),
+    };
+    let as_recorded = args.command.is_empty() && !args.commit;
+    let request = ReplayRequest {
+        at: surroundings(state_dir)?,
+        run: args.run,
+        command: args.command,
+        publish: if args.commit { PublishPolicy::Commit } else { PublishPolicy::Drop },
+    };
+    let shown = Arc::new(Shown::new(talk));
+    let progress: Arc<dyn Progress> = Arc::<Shown>::clone(&shown);
+    let replayed = replay(&request, &progress);
+    shown.clear();
+    let replayed = replayed?;
+    tell(&replayed.finished, talk);
+    if talk.volume > Volume::Quiet {
+        let mut text = Vec::new();
+        report(&replayed, &mut text)?;
+        say(&format!("agentguard: {}", String::from_utf8_lossy(&text).trim_end()));
+    }
+    Ok(replay_code(&replayed, as_recorded))
+}
+
+fn replay_code(replayed: &Replayed, as_recorded: bool) -> ExitCode {
+    let own = replayed.finished.record.guard_exit_code.unwrap_or(GUARD_FAILED);
+    // A replay that was told to stop, or that agentguard could not carry out, says nothing about the original.
+    let stopped = replayed.finished.record.error.as_ref().is_some_and(|error| error.kind == crate::model::ErrorKind::Cancelled);
+    match (as_recorded && !stopped, replayed.comparison.reproduced()) {
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) if own == GUARD_FAILED => code(own),
+        (true, false) => ExitCode::from(UNWELL),
+        (false, _) => code(own),
+    }
+}
+
+fn log_answer(
+    args: &LogArgs,
+    state_dir: Option<&Path>,
+    color: When,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    let state = StateDir::open(&surroundings(state_dir)?.state)?;
+    let request = LogRequest {
+        filters: LogFilters {
+            agents: args.agent.iter().map(|agent| Text::from(agent.as_str())).collect(),
+            statuses: args.status.iter().map(|word| parse_word("status", word)).collect::<anyhow::Result<_>>()?,
+            classes: args.class.iter().map(|word| parse_word("class", word)).collect::<anyhow::Result<_>>()?,
+            since: args.since.as_deref().map(|text| super::when::parse("since", text)).transpose()?,
+            until: args.until.as_deref().map(|text| super::when::parse("until", text)).transpose()?,
+        },
+        limit: Some(args.limit),
+        format: match args.format {
+            LogFormat::Table => log_command::LogFormat::Table { width: width(), paint: paint(color) },
+            LogFormat::Json => log_command::LogFormat::Json,
+            LogFormat::Jsonl => log_command::LogFormat::Jsonl,
+        },
+    };
+    let answer = log(&RunLog::at(state.path()), &request, out, &mut io::stderr())?;
+    unless_closed(out.flush()).context("cannot write to standard output")?;
+    Ok(if answer.damaged == 0 { ExitCode::SUCCESS } else { ExitCode::from(UNWELL) })
+}
+
+/// A word of the record's vocabulary; a stranger is told the whole of it.
+fn parse_word<T: serde::de::DeserializeOwned>(option: &str, word: &str) -> anyhow::Result<T> {
+    serde_json::from_value(serde_json::Value::String(word.to_owned()))
+        .map_err(|error| anyhow::anyhow!("--{option}: {error}"))
+}
+
+fn show_answer(
+    args: &ShowArgs,
+    state_dir: Option<&Path>,
+    color: When,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    let state = StateDir::open(&surroundings(state_dir)?.state)?;
+    let run_id = || -> anyhow::Result<_> {
+        let log = RunLog::at(state.path());
+        Ok(choose(&log, &args.run)?.head().with_context(|| format!("cannot read {:?}", log.path()))?.run_id)
+    };
+    let request = |what| ShowRequest { run: args.run.clone(), what };
+    let shown = match (args.stdout, args.stderr, args.manifest) {
+        (true, _, _) => manifest::stream(&state, run_id()?, manifest::Stream::Stdout, out),
+        (_, true, _) => manifest::stream(&state, run_id()?, manifest::Stream::Stderr, out),
+        (_, _, Some(side)) => {
+            let side = match side {
+                ManifestSide::Inputs => manifest::Side::Inputs,
+                ManifestSide::Outputs => manifest::Side::Outputs,
+            };
+            match &args.listing {
+                None => manifest::checksums(&state, run_id()?, side, out),
+                Some(directory) => manifest::listing(&state, run_id()?, side, directory.as_deref(), out),
+            }
+        }
+        _ if args.json => show(state.path(), &request(ShowWhat::Json), out),
+        _ => show(state.path(), &request(ShowWhat::Summary(paint(color))), out),
+    };
+    match shown.and_then(|()| Ok(out.flush()?)) {
+        Err(error) if is_closed(&error) => Ok(ExitCode::SUCCESS),
+        other => other.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// `agentguard show … | head` has seen enough.
+fn is_closed(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

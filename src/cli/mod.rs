@@ -1,0 +1,11 @@
+//! Floor 6: what was typed, what is shown, and the exit code.
+
+pub mod args;
+pub mod config;
+pub mod dispatch;
+pub mod generated;
+pub mod progress;
+pub mod settings;
+pub mod summary;
+pub mod terminal;
+pub mod when;

@@ -1,0 +1,261 @@
+//! From what was typed and configured to what it means: the strongest layer that names an option wins.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::cmd::run::RunRequest;
+use crate::model::spec::{GatePolicy, OutputKind, StagingBase, TimePolicy};
+use crate::model::{ByteSize, Text};
+use crate::rules::nearest::nearest;
+use crate::run::resolve::{OutputWish, Surroundings, check_glob};
+
+use super::args::{RunArgs, When};
+use super::config::{ConfigFile, Layer};
+
+/// TERM to KILL: a CI system gives ten seconds from its first signal to SIGKILL.
+const KILL_AFTER: Duration = Duration::from_secs(5);
+
+/// New bytes of one snapshot.
+const SNAPSHOT_LIMIT: ByteSize = ByteSize(4 << 30);
+
+/// Everything `run` needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// What to run, and how.
+    pub request: RunRequest,
+    /// Where the record is written too.
+    pub record: Option<PathBuf>,
+    /// How much is said.
+    pub talk: Talk,
+}
+
+/// How much is said on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Talk {
+    /// How many words.
+    pub volume: Volume,
+    /// Whether progress is shown.
+    pub progress: When,
+}
+
+/// How many words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Volume {
+    /// Errors only.
+    Quiet,
+    /// One line at the end.
+    Normal,
+    /// More about what is done.
+    Verbose,
+}
+
+/// What was typed over what the layers say.
+struct Layered<'a> {
+    layers: &'a [Layer],
+}
+
+impl Layered<'_> {
+    /// All values of an option: those typed, else those of the strongest layer that has any.
+    fn list(&self, key: &str, typed: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+        if !typed.is_empty() {
+            return Ok(typed);
+        }
+        for layer in self.layers {
+            if let Some(values) = layer.get(key)? {
+                return Ok(values.into_iter().map(OsString::from).collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn strings(&self, key: &str, typed: Vec<String>) -> anyhow::Result<Vec<String>> {
+        let typed = typed.into_iter().map(OsString::from).collect();
+        let utf8 = |value: OsString| value.into_string().map_err(|value| anyhow::anyhow!("--{key}: {value:?} is no UTF-8"));
+        self.list(key, typed)?.into_iter().map(utf8).collect()
+    }
+
+    fn paths(&self, key: &str, typed: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+        let typed = typed.into_iter().map(PathBuf::into_os_string).collect();
+        Ok(self.list(key, typed)?.into_iter().map(PathBuf::from).collect())
+    }
+
+    fn one(&self, key: &str, typed: Option<String>) -> anyhow::Result<Option<String>> {
+        let mut values = self.strings(key, typed.into_iter().collect())?;
+        if values.len() > 1 {
+            bail!("`{key}` takes one value, not {}", values.len());
+        }
+        Ok(values.pop())
+    }
+
+    fn path(&self, key: &str, typed: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
+        let mut values = self.paths(key, typed.into_iter().collect())?;
+        if values.len() > 1 {
+            bail!("`{key}` takes one value, not {}", values.len());
+        }
+        Ok(values.pop())
+    }
+
+    fn flag(&self, key: &str, typed: bool) -> anyhow::Result<bool> {
+        let typed = typed.then(|| "true".to_owned());
+        match self.one(key, typed)?.as_deref() {
+            None | Some("false" | "0" | "no") => Ok(false),
+            Some("true" | "1" | "yes") => Ok(true),
+            Some(other) => bail!("`{key}` is true or false, not {other:?}"),
+        }
+    }
+
+    fn duration(&self, key: &str, typed: Option<String>) -> anyhow::Result<Option<Duration>> {
+        self.one(key, typed)?.map(|text| parse_duration(key, &text)).transpose()
+    }
+
+    fn size(&self, key: &str, typed: Option<String>) -> anyhow::Result<Option<ByteSize>> {
+        let parse = |text: String| text.parse::<ByteSize>().with_context(|| format!("--{key}"));
+        self.one(key, typed)?.map(parse).transpose()
+    }
+}
+
+fn parse_duration(key: &str, text: &str) -> anyhow::Result<Duration> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| anyhow::anyhow!("--{key}: {text:?} is no duration ({error}): write e.g. 90s, 5m or 1h30m"))?;
+    if duration.is_zero() {
+        bail!("--{key}: a duration of zero would stop everything at once: write e.g. 90s, 5m or 1h30m");
+    }
+    Ok(duration)
+}
+
+/// Resolves `run`.
+pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings> {
+    let config = ConfigFile::find(&at.cwd)?;
+    let environment = Layer::from_environment(|name| std::env::var(name).ok())?;
+    let agent = match args.agent {
+        Some(agent) => Some(agent),
+        None => environment.get("agent")?.and_then(|mut values| values.pop()),
+    };
+    let command = command(args.command, agent.as_deref(), &config)?;
+    let named = agent.clone().or_else(|| basename(&command));
+    let layers: Vec<Layer> = std::iter::once(environment).chain(config.layers(named.as_deref())).collect();
+    let layered = Layered { layers: &layers };
+    let quiet = layered.flag("quiet", args.talk.quiet)?;
+    let progress = match args.talk.progress {
+        Some(when) => when,
+        None => layered.one("progress", None)?.map_or(Ok(When::Auto), |text| parse_when("progress", &text))?,
+    };
+    let talk = Talk { volume: volume(quiet, args.talk.verbose), progress };
+    let record = layered.path("record", args.record)?;
+    let verify = layered.list("verify", args.verify)?;
+    let no_verify = layered.flag("no-verify", args.no_verify)?;
+    let gate = GatePolicy {
+        verify: if no_verify { Vec::new() } else { verify.into_iter().map(Text::from).collect() },
+        verify_timeout: layered.duration("verify-timeout", args.verify_timeout)?,
+        expect: globs("expect", layered.strings("expect", args.expect)?)?,
+        max_files: layered.one("max-files", args.max_files)?.map(|text| parse_count("max-files", &text)).transpose()?,
+        max_bytes: layered.size("max-bytes", args.max_bytes)?,
+    };
+    let time = TimePolicy {
+        timeout: layered.duration("timeout", args.timeout)?,
+        kill_after: layered.duration("kill-after", args.kill_after)?.unwrap_or(KILL_AFTER),
+    };
+    let outputs = outputs(&layered, args.out, args.out_file, args.stdout)?;
+    let request = RunRequest {
+        at,
+        agent,
+        command,
+        inputs: layered.paths("input", args.input)?,
+        exclude: globs("exclude", layered.strings("exclude", args.exclude)?)?,
+        snapshot_limit: layered.size("snapshot-limit", args.snapshot_limit)?.unwrap_or(SNAPSHOT_LIMIT),
+        outputs,
+        staging_base: staging_base(layered.one("out-from", args.out_from)?.as_deref())?,
+        gate,
+        time,
+        labels: labels(layered.strings("label", args.label)?)?,
+        record_env: layered.strings("record-env", args.record_env)?,
+    };
+    Ok(Settings { request, record, talk })
+}
+
+/// The words of `--quiet` and `--verbose`.
+pub fn volume(quiet: bool, verbose: bool) -> Volume {
+    match (quiet, verbose) {
+        (true, _) => Volume::Quiet,
+        (false, true) => Volume::Verbose,
+        (false, false) => Volume::Normal,
+    }
+}
+
+/// The command after `--`, else the one of `[agents.NAME]`.
+fn command(typed: Vec<OsString>, agent: Option<&str>, config: &ConfigFile) -> anyhow::Result<Vec<OsString>> {
+    if !typed.is_empty() {
+        return Ok(typed);
+    }
+    let Some(agent) = agent else {
+        bail!("no command: write `agentguard run [OPTIONS] -- CMD [ARGS]`");
+    };
+    if let Some(command) = config.command(agent)?.filter(|command| !command.is_empty()) {
+        return Ok(command);
+    }
+    let near = nearest(agent, config.agent_names()).filter(|near| *near != agent);
+    let near = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
+    bail!("no command: write one after `--`, or as `command = [\"…\"]` under [agents.{agent}] in agentguard.toml{near}")
+}
+
+fn basename(command: &[OsString]) -> Option<String> {
+    Path::new(command.first()?).file_name()?.to_str().map(str::to_owned)
+}
+
+fn parse_when(key: &str, text: &str) -> anyhow::Result<When> {
+    match text {
+        "auto" => Ok(When::Auto),
+        "always" => Ok(When::Always),
+        "never" => Ok(When::Never),
+        other => bail!("--{key} is auto, always or never, not {other:?}"),
+    }
+}
+
+fn parse_count(key: &str, text: &str) -> anyhow::Result<u64> {
+    text.parse().map_err(|_| anyhow::anyhow!("--{key}: {text:?} is no number"))
+}
+
+fn globs(key: &str, globs: Vec<String>) -> anyhow::Result<Vec<String>> {
+    for glob in &globs {
+        check_glob(glob).map_err(|why| anyhow::anyhow!("--{key}: {why}"))?;
+    }
+    Ok(globs)
+}
+
+fn staging_base(text: Option<&str>) -> anyhow::Result<StagingBase> {
+    match text {
+        None | Some("empty") => Ok(StagingBase::Empty),
+        Some("current") => Ok(StagingBase::Current),
+        Some(other) => bail!("--out-from is empty or current, not {other:?}"),
+    }
+}
+
+fn outputs(
+    layered: &Layered<'_>,
+    out: Vec<PathBuf>,
+    out_file: Vec<PathBuf>,
+    stdout: Option<PathBuf>,
+) -> anyhow::Result<Vec<OutputWish>> {
+    // Outputs are one thing: those typed replace those configured, of whatever kind.
+    let typed = !(out.is_empty() && out_file.is_empty() && stdout.is_none());
+    let none = Layered { layers: &[] };
+    let layered = if typed { &none } else { layered };
+    let wish = |kind| move |path| OutputWish { path, kind };
+    let mut wishes: Vec<OutputWish> = Vec::new();
+    wishes.extend(layered.paths("out", out)?.into_iter().map(wish(OutputKind::Directory)));
+    wishes.extend(layered.paths("out-file", out_file)?.into_iter().map(wish(OutputKind::File)));
+    wishes.extend(layered.path("stdout", stdout)?.into_iter().map(wish(OutputKind::Stdout)));
+    Ok(wishes)
+}
+
+fn labels(pairs: Vec<String>) -> anyhow::Result<BTreeMap<String, String>> {
+    let split = |pair: String| match pair.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => bail!("--label: {pair:?} is no pair: write NAME=VALUE"),
+    };
+    pairs.into_iter().map(split).collect()
+}

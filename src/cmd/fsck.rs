@@ -1,0 +1,91 @@
+//! `agentguard fsck`: look at everything that is kept, report what is wrong, repair nothing.
+
+use std::io::Write;
+
+use crate::rules::recovery::decide;
+use crate::run::ended::chain;
+use crate::run::resolve::Surroundings;
+use crate::store::journal;
+use crate::store::log::RunLog;
+use crate::store::run_dir::RunDir;
+use crate::store::snapshot::{Manifest, SnapshotStore};
+use crate::store::state_dir::StateDir;
+
+use super::recover::Health;
+use super::render;
+
+/// Checks the log's chain, every run directory, every snapshot.
+pub fn fsck(at: &Surroundings, out: &mut dyn Write) -> anyhow::Result<Health> {
+    let state = StateDir::open(&at.state)?;
+    let mut problems = Vec::new();
+    let checked = RunLog::at(state.path()).check(&mut |problem| problems.push(format!("runs.jsonl: {problem}")))?;
+    let runs = check_runs(&state, &mut problems);
+    let store = SnapshotStore::at(state.path());
+    problems.extend(store.check().into_iter().map(|problem| problem.to_string()));
+    for problem in &problems {
+        writeln!(out, "{}", render::escape(problem.as_bytes()))?;
+    }
+    let count = problems.len();
+    writeln!(out, "{} records, {runs} run directories checked: {}", checked.lines, verdict(count))?;
+    Ok(if count == 0 { Health::Well } else { Health::Unwell })
+}
+
+fn verdict(problems: usize) -> String {
+    match problems {
+        0 => "no problems".to_owned(),
+        1 => "1 problem".to_owned(),
+        more => format!("{more} problems"),
+    }
+}
+
+fn check_runs(state: &StateDir, problems: &mut Vec<String>) -> usize {
+    let Ok(entries) = std::fs::read_dir(state.runs()) else {
+        problems.push(format!("{:?} cannot be read", state.runs()));
+        return 0;
+    };
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    for name in &names {
+        let shown = name.to_string_lossy();
+        match shown.parse() {
+            Ok(run_id) => {
+                let dir = RunDir::of(state, run_id);
+                problems.extend(check_run(state, &dir).into_iter().map(|what| format!("run {run_id}: {what}")));
+            }
+            Err(_) => problems.push(format!("runs/{shown} is no run directory")),
+        }
+    }
+    names.len()
+}
+
+fn check_run(state: &StateDir, dir: &RunDir) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Err(error) = dir.read_spec() {
+        problems.push(chain(&error));
+    }
+    match journal::read(&dir.journal()) {
+        Err(error) => problems.push(chain(&error)),
+        Ok(events) => {
+            if let Err(error) = decide(&events) {
+                problems.push(format!("its journal is not the life of a run: {error}"));
+            }
+            problems.extend(check_snapshot(state, &events));
+        }
+    }
+    let outputs = dir.join("outputs");
+    if let Ok(bytes) = std::fs::read(&outputs)
+        && let Err(error) = Manifest::from_bytes(bytes)
+    {
+        problems.push(format!("{outputs:?}: {}", chain(&error)));
+    }
+    problems
+}
+
+/// A run that has a snapshot must be able to load it.
+fn check_snapshot(state: &StateDir, events: &[crate::model::Event]) -> Option<String> {
+    let taken = events.iter().find_map(|event| match event {
+        crate::model::Event::Snapshotted(taken) => Some(&taken.snapshot),
+        _ => None,
+    })?;
+    SnapshotStore::at(state.path()).load(taken).err().map(|error| format!("its snapshot: {}", chain(&error)))
+}

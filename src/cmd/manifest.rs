@@ -1,0 +1,144 @@
+//! `agentguard show RUN --manifest` and `--stdout`, `--stderr`: what a run read, wrote and printed.
+//!
+//! The manifest is printed as `sha256sum -c` lines; with `--listing` as the raw bytes that `input_hash` and
+//! `output_hash` are the SHA-256 of.
+
+use std::io::{self, Write};
+
+use anyhow::{Context as _, bail};
+
+use crate::model::event::Event;
+use crate::model::{EntryKind, RunId};
+use crate::run::snapshot::listing_with_stdin;
+use crate::store::capture;
+use crate::store::journal;
+use crate::store::run_dir::RunDir;
+use crate::store::snapshot::{Manifest, SnapshotStore};
+use crate::store::state_dir::StateDir;
+
+use super::replay::snapshot_of;
+
+/// Which side of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// What it read.
+    Inputs,
+    /// What it staged.
+    Outputs,
+}
+
+/// Which captured stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Prints a captured stream, byte for byte; a line says how much was not kept, if anything was not.
+pub fn stream(state: &StateDir, run_id: RunId, which: Stream, out: &mut dyn Write) -> anyhow::Result<()> {
+    let dir = RunDir::of(state, run_id);
+    let name = match which {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    };
+    let total = journal::read(&dir.journal())?.iter().rev().find_map(|event| match (event, which) {
+        (Event::AttemptEnded(end), Stream::Stdout) => Some(end.stdout_bytes),
+        (Event::AttemptEnded(end), Stream::Stderr) => Some(end.stderr_bytes),
+        _ => None,
+    });
+    match capture::copy_to(&dir.join(name), total, out) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("run {run_id} has no captured {name}"),
+        other => other.with_context(|| format!("cannot print {:?}", dir.join(name))),
+    }
+}
+
+/// The manifest of one side; `None` if the run has none.
+fn load(state: &StateDir, run_id: RunId, side: Side) -> anyhow::Result<Option<Manifest>> {
+    match side {
+        Side::Inputs => {
+            let Some(snapshot) = snapshot_of(state, run_id)? else { return Ok(None) };
+            Ok(Some(SnapshotStore::at(state.path()).load(&snapshot)?))
+        }
+        Side::Outputs => {
+            let path = RunDir::of(state, run_id).join("outputs");
+            match std::fs::read(&path) {
+                Ok(bytes) => Ok(Some(Manifest::from_bytes(bytes).with_context(|| format!("cannot read {path:?}"))?)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error).with_context(|| format!("cannot read {path:?}")),
+            }
+        }
+    }
+}
+
+/// Prints `sha256sum -c` lines: one per regular file, sorted by path.
+pub fn checksums(state: &StateDir, run_id: RunId, side: Side, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Some(manifest) = load(state, run_id, side)? else { bail!("run {run_id} has no such manifest") };
+    for entry in manifest.entries().filter(|entry| entry.kind() == EntryKind::File) {
+        let (escaped, name) = sum_name(entry.path());
+        out.write_all(if escaped { b"\\" } else { b"" })?;
+        write!(out, "{}  ", entry.digest())?;
+        out.write_all(&name)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// A name as `sha256sum` writes it: backslash, newline and carriage return escaped, and the line marked.
+fn sum_name(name: &[u8]) -> (bool, Vec<u8>) {
+    let mut escaped = Vec::with_capacity(name.len());
+    for byte in name {
+        match byte {
+            b'\\' => escaped.extend_from_slice(b"\\\\"),
+            b'\n' => escaped.extend_from_slice(b"\\n"),
+            b'\r' => escaped.extend_from_slice(b"\\r"),
+            byte => escaped.push(*byte),
+        }
+    }
+    (escaped.len() != name.len(), escaped)
+}
+
+/// Prints the raw listing: of the roots (its SHA-256 is the run's hash), or of one directory.
+pub fn listing(
+    state: &StateDir,
+    run_id: RunId,
+    side: Side,
+    directory: Option<&std::ffi::OsStr>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let Some(manifest) = load(state, run_id, side)? else { bail!("run {run_id} has no such manifest") };
+    let bytes = match directory {
+        None if side == Side::Inputs => with_recorded_stdin(state, run_id, manifest.root_listing())?,
+        None => manifest.root_listing(),
+        Some(directory) => manifest
+            .listing_of(directory.as_encoded_bytes())
+            .with_context(|| format!("the manifest has no directory {directory:?}"))?,
+    };
+    out.write_all(&bytes)?;
+    Ok(())
+}
+
+/// Standard input is a root like the others, known from the attempt that read it.
+fn with_recorded_stdin(state: &StateDir, run_id: RunId, roots: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    let journal = journal::read(&RunDir::of(state, run_id).journal())?;
+    let stdin = journal.iter().rev().find_map(|event| match event {
+        Event::AttemptEnded(end) => end.stdin,
+        _ => None,
+    });
+    Ok(match stdin.and_then(|stdin| stdin.digest.map(|digest| (digest, stdin.size))) {
+        Some((digest, size)) => listing_with_stdin(&roots, digest, size),
+        None => roots,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sum_name;
+
+    #[test]
+    fn names_are_escaped_as_sha256sum_does() {
+        assert_eq!(sum_name(b"plain"), (false, b"plain".to_vec()));
+        assert_eq!(sum_name(b"a\nb\\c\r"), (true, b"a\\nb\\\\c\\r".to_vec()));
+    }
+}

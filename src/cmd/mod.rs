@@ -1,0 +1,13 @@
+//! Floor 5: one file per subcommand: a request in, lower floors called, an answer out.
+
+pub mod demo;
+pub mod fsck;
+pub mod log;
+pub mod manifest;
+pub mod recover;
+pub mod render;
+pub mod replay;
+pub mod run;
+pub mod run_choice;
+pub mod schema;
+pub mod show;

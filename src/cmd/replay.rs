@@ -1,0 +1,201 @@
+//! `agentguard replay`: run any run again from the inputs it really had, in fresh staging, and compare.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use crate::model::event::{Event, SnapshotRef};
+use crate::model::spec::{InputSource, PublishPolicy, RunSpec};
+use crate::model::{EntryKind, RunId, RunRecord, Text};
+use crate::rules::reproduction::{Comparison, compare, compare_paths};
+use crate::run::driver::{Connections, drive};
+use crate::run::progress::{Progress, Warning};
+use crate::run::recover::recover;
+use crate::run::resolve::Surroundings;
+use crate::run::settle::Finished;
+use crate::run::stdin::StdinPlan;
+use crate::store::journal;
+use crate::store::log::RunLog;
+use crate::store::run_dir::RunDir;
+use crate::store::snapshot::Manifest;
+use crate::store::state_dir::StateDir;
+use crate::sys::clock;
+use crate::sys::relay::Passing;
+
+use super::render;
+use super::run::{parent_run, report_recovered};
+use super::run_choice::choose;
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub struct ReplayRequest {
+    /// Where.
+    pub at: Surroundings,
+    /// Which run.
+    pub run: String,
+    /// Another command instead of the recorded one; empty for the recorded one.
+    pub command: Vec<OsString>,
+    /// Whether an accepted result is published.
+    pub publish: PublishPolicy,
+}
+
+/// What a replay came to.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The new run.
+    pub finished: Finished,
+    /// The run it replays.
+    pub original: RunId,
+    /// How the two differ.
+    pub comparison: Comparison,
+}
+
+/// Replays a run.
+pub fn replay(request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::Result<Replayed> {
+    let state = StateDir::open(&request.at.state)?;
+    report_recovered(&recover(&state), progress);
+    let log = RunLog::at(state.path());
+    let original = choose(&log, &request.run)?.record().with_context(|| format!("cannot read {:?}", log.path()))?;
+    let dir = RunDir::of(&state, original.run_id);
+    if !dir.exists() {
+        bail!("run {} is in the log and its directory {:?} is gone: it cannot be replayed", original.run_id, dir.path());
+    }
+    let recorded = dir.read_spec()?;
+    let journal = journal::read(&dir.journal())?;
+    let spec = respecify(&recorded, original.run_id, &journal, request)?;
+    warn_about_environment(&recorded, progress);
+    let stdin = dir.join("stdin");
+    check_stdin(&journal)?;
+    let connect = |own: &RunDir| {
+        Ok(Connections { stdin: lay_out_stdin(&stdin, own)?, stdout: Passing::ToStdout, stderr: Passing::ToStderr })
+    };
+    let finished = drive(&state, clock::new_run_id(), spec, connect, progress)?;
+    let comparison = compare_runs(&state, &original, &finished.record)?;
+    Ok(Replayed { finished, original: original.run_id, comparison })
+}
+
+/// The recorded specification, with the recorded snapshot as its inputs.
+fn respecify(
+    recorded: &RunSpec,
+    run_id: RunId,
+    journal: &[Event],
+    request: &ReplayRequest,
+) -> anyhow::Result<RunSpec> {
+    let taken = journal.iter().find_map(|event| match event {
+        Event::Snapshotted(taken) => Some(taken.snapshot.clone()),
+        _ => None,
+    });
+    let had_inputs = match &recorded.inputs.source {
+        InputSource::Live(roots) => !roots.is_empty(),
+        InputSource::Recorded(_) => true,
+    };
+    let source = match taken {
+        Some(snapshot) if had_inputs => InputSource::Recorded(snapshot),
+        Some(_) => InputSource::Live(Vec::new()),
+        None => bail!("run {run_id} has no snapshot of its inputs: it ended before they were read"),
+    };
+    let mut spec = recorded.clone();
+    spec.inputs.source = source;
+    spec.publish = request.publish;
+    spec.replay_of = Some(run_id);
+    spec.parent_run_id = parent_run();
+    if !request.command.is_empty() {
+        spec.command = request.command.iter().map(|argument| Text::from(argument.as_os_str())).collect();
+    }
+    Ok(spec)
+}
+
+/// Recorded values are brought along; what differs from today is named, so that nobody wonders.
+fn warn_about_environment(recorded: &RunSpec, progress: &Arc<dyn Progress>) {
+    let differing: Vec<String> = recorded
+        .environment
+        .iter()
+        .filter(|(name, value)| std::env::var_os(name.as_os_str()).is_none_or(|now| now != value.as_os_str()))
+        .map(|(name, _)| render::escape(&name.0))
+        .collect();
+    if !differing.is_empty() {
+        let names = differing.join(", ");
+        progress.warn(Warning(format!("the recorded values of {names} differ from today's and are used")));
+    }
+}
+
+fn check_stdin(journal: &[Event]) -> anyhow::Result<()> {
+    let stdin = journal.iter().rev().find_map(|event| match event {
+        Event::AttemptEnded(end) => Some(end.stdin),
+        _ => None,
+    });
+    match stdin.flatten() {
+        Some(stdin) if stdin.digest.is_none() => {
+            bail!("the run read {} bytes from standard input, more than are kept: it cannot be replayed", stdin.size)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The new run has its own copy of the recorded standard input, so it can be replayed in turn.
+fn lay_out_stdin(recorded: &Path, own: &RunDir) -> io::Result<StdinPlan> {
+    match std::fs::copy(recorded, own.join("stdin")) {
+        Ok(_) => Ok(StdinPlan::Recorded(std::fs::File::open(own.join("stdin"))?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StdinPlan::Nothing),
+        Err(error) => Err(error),
+    }
+}
+
+fn compare_runs(state: &StateDir, original: &RunRecord, replay: &RunRecord) -> anyhow::Result<Comparison> {
+    let mut comparison = compare(original, replay);
+    if original.output_hash != replay.output_hash {
+        let was = listed(state, original.run_id)?;
+        comparison.paths = compare_paths(&was, &listed(state, replay.run_id)?);
+    }
+    Ok(comparison)
+}
+
+/// A run's outputs, sorted, each with a mark of its mode, kind and content.
+fn listed(state: &StateDir, run_id: RunId) -> anyhow::Result<Vec<(Text, String)>> {
+    let path = RunDir::of(state, run_id).join("outputs");
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {path:?}")),
+    };
+    let manifest = Manifest::from_bytes(bytes).with_context(|| format!("cannot read {path:?}"))?;
+    let mut entries: Vec<(Text, String)> = manifest
+        .entries()
+        .map(|entry| {
+            // A directory's hash says what its entries say already.
+            let content = if entry.kind() == EntryKind::Directory { String::new() } else { entry.digest().to_string() };
+            (Text(entry.path().to_vec()), format!("{:o} {:?} {content}", entry.mode(), entry.kind()))
+        })
+        .collect();
+    entries.sort();
+    Ok(entries)
+}
+
+/// Says how the two runs differ.
+pub fn report(replayed: &Replayed, out: &mut dyn Write) -> io::Result<()> {
+    let Replayed { finished, original, comparison } = replayed;
+    let (new, old) = (finished.record.run_id.short(), original.short());
+    if comparison.reproduced() {
+        return writeln!(out, "reproduced: run {new} ended as run {old} did, with the same outputs");
+    }
+    writeln!(out, "diverged: run {new} is not what run {old} was")?;
+    for difference in &comparison.differences {
+        writeln!(out, "  {difference}")?;
+    }
+    for path in &comparison.paths {
+        writeln!(out, "  {}: {}", render::escape(&path.path.0), path.what)?;
+    }
+    Ok(())
+}
+
+/// The recorded snapshot of a run, for commands that look into it.
+pub fn snapshot_of(state: &StateDir, run_id: RunId) -> anyhow::Result<Option<SnapshotRef>> {
+    let journal = journal::read(&RunDir::of(state, run_id).journal())?;
+    Ok(journal.into_iter().find_map(|event| match event {
+        Event::Snapshotted(taken) => Some(taken.snapshot),
+        _ => None,
+    }))
+}

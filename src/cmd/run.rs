@@ -1,0 +1,172 @@
+//! `agentguard run`: resolve what was asked, recover what was left, then take the road.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use crate::model::spec::{
+    GatePolicy, InputPolicy, InputSource, PublishPolicy, RunSpec, StagingBase, TimePolicy,
+};
+use crate::model::{ByteSize, RunId, Text};
+use crate::run::driver::{Connections, drive};
+use crate::run::progress::{Progress, Warning};
+use crate::run::recover::{Outcome, Recovered, recover};
+use crate::run::resolve::{OutputWish, Surroundings, inputs, outputs};
+use crate::run::settle::Finished;
+use crate::run::stdin::StdinPlan;
+use crate::store::state_dir::{STATE_NAME, StateDir, project_root};
+use crate::sys::clock;
+use crate::sys::relay::Passing;
+
+/// Environment variables whose values a replay needs and that are no secrets.
+pub const RECORDED_VARIABLES: [&str; 7] = ["PATH", "LANG", "TZ", "HOME", "SHELL", "TERM", "CI"];
+
+/// What was asked, every layer of configuration resolved.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// Where.
+    pub at: Surroundings,
+    /// The agent's name, if it was given one.
+    pub agent: Option<String>,
+    /// The command.
+    pub command: Vec<OsString>,
+    /// Paths and globs to freeze.
+    pub inputs: Vec<PathBuf>,
+    /// Globs to leave out of them.
+    pub exclude: Vec<String>,
+    /// Most new bytes of a snapshot.
+    pub snapshot_limit: ByteSize,
+    /// What may be published.
+    pub outputs: Vec<OutputWish>,
+    /// What staging starts from.
+    pub staging_base: StagingBase,
+    /// What the gate demands.
+    pub gate: GatePolicy,
+    /// How long things may take.
+    pub time: TimePolicy,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Further variables whose values are recorded.
+    pub record_env: Vec<String>,
+}
+
+/// Finds project, state directory and home around the current directory.
+pub fn surroundings(state_dir: Option<&Path>) -> anyhow::Result<Surroundings> {
+    let cwd = std::env::current_dir().context("cannot find the current directory")?;
+    let project = project_root(&cwd);
+    let state = match state_dir {
+        Some(named) => resolve_state(&cwd.join(named)),
+        None => project.join(STATE_NAME),
+    };
+    let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
+    Ok(Surroundings { cwd, project, state, home })
+}
+
+/// Links above a state directory that may not exist yet are resolved, so that paths compare.
+fn resolve_state(path: &Path) -> PathBuf {
+    if let Ok(resolved) = path.canonicalize() {
+        return resolved;
+    }
+    match (path.parent().map(Path::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => path.to_path_buf(),
+    }
+}
+
+/// Runs the request. An error means that no run is in the log because of it, or not yet; it says which.
+pub fn run(request: &RunRequest, progress: &Arc<dyn Progress>) -> anyhow::Result<Finished> {
+    let spec = specify(request)?;
+    let state = StateDir::open_or_create(&request.at.state)?;
+    report_recovered(&recover(&state), progress);
+    let connect = |_: &_| {
+        Ok(Connections { stdin: StdinPlan::observe(), stdout: Passing::ToStdout, stderr: Passing::ToStderr })
+    };
+    Ok(drive(&state, clock::new_run_id(), spec, connect, progress)?)
+}
+
+/// What an earlier command left behind and this one put right is said, once.
+pub fn report_recovered(recovered: &[Recovered], progress: &Arc<dyn Progress>) {
+    for one in recovered {
+        if !matches!(one.what, Outcome::Forgotten) {
+            progress.warn(Warning(format!("recovered run {}: {}", one.run, describe(&one.what))));
+        }
+    }
+}
+
+/// What recovery did, in words.
+pub fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Forgotten => "it had not begun; what it had made was removed".to_owned(),
+        Outcome::Interrupted => "its supervisor died; entered in the log as interrupted, nothing was published".to_owned(),
+        Outcome::Completed => "its commit was completed; the new result is in place".to_owned(),
+        Outcome::TakenBack(why) => format!("its commit was taken back: {why}"),
+        Outcome::Entered => "it had ended; entered in the log".to_owned(),
+        Outcome::Stuck(why) => format!("cannot be recovered: {why}"),
+    }
+}
+
+/// Everything that can be refused is refused here.
+fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
+    if request.command.is_empty() {
+        bail!("no command: write `agentguard run [OPTIONS] -- CMD [ARGS]`");
+    }
+    if request.outputs.is_empty() {
+        bail!("no output: name what may be published with --out DIR, --out-file FILE or --stdout FILE");
+    }
+    StateDir::refuse_unusable(&request.at.state)?;
+    let outputs = outputs(&request.at, &request.outputs)?;
+    let roots = inputs(&request.at, &request.inputs)?;
+    let command: Vec<Text> = request.command.iter().map(|argument| Text::from(argument.as_os_str())).collect();
+    if roots.is_empty() && command.iter().any(|argument| contains(&argument.0, b"{inputs}")) {
+        bail!("the command names {{inputs}} and there are none: add --input PATH");
+    }
+    let agent = request.agent.clone().map_or_else(|| basename(&command[0]), Text::from);
+    Ok(RunSpec {
+        agent,
+        command,
+        cwd: request.at.cwd.as_path().into(),
+        project: request.at.project.as_path().into(),
+        inputs: InputPolicy {
+            source: InputSource::Live(roots),
+            exclude: request.exclude.clone(),
+            limit: request.snapshot_limit,
+        },
+        outputs,
+        staging_base: request.staging_base,
+        gate: request.gate.clone(),
+        time: request.time,
+        publish: PublishPolicy::Commit,
+        environment: recorded_environment(&request.record_env),
+        labels: request.labels.clone(),
+        needs: Vec::new(),
+        parent_run_id: parent_run(),
+        replay_of: None,
+    })
+}
+
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    memchr::memmem::find(bytes, needle).is_some()
+}
+
+fn basename(command: &Text) -> Text {
+    command.as_path().file_name().map_or_else(|| command.clone(), Text::from)
+}
+
+/// The run whose agent started this agentguard, if one did.
+pub fn parent_run() -> Option<RunId> {
+    std::env::var("AGENTGUARD_RUN_ID").ok()?.parse().ok()
+}
+
+/// Values of the allow-list (`LC_*` too) and of what `--record-env` names.
+fn recorded_environment(further: &[String]) -> BTreeMap<Text, Text> {
+    let wanted = |name: &str| {
+        RECORDED_VARIABLES.contains(&name) || name.starts_with("LC_") || further.iter().any(|one| one == name)
+    };
+    std::env::vars_os()
+        .filter(|(name, _)| name.to_str().is_some_and(wanted))
+        .map(|(name, value)| (Text::from(name), Text::from(value)))
+        .collect()
+}

@@ -1,0 +1,140 @@
+//! The driver: it knows the order of the stages, and nothing else.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::spec::OutputKind;
+use crate::model::{RunId, RunSpec};
+use crate::store::run_dir::RunDirError;
+use crate::store::state_dir::StateDir;
+use crate::store::trash;
+use crate::sys::relay::Passing;
+
+use super::attempt::{self, Streams};
+use super::begin::{BeginError, begin};
+use super::ended::Stage;
+use super::judge::judge;
+use super::progress::Progress;
+use super::seal::seal;
+use super::settle::{Finished, SettleError, settle, settle_committed};
+use super::signals::Signals;
+use super::snapshot::take;
+use super::stdin::StdinPlan;
+use super::{commit, commit::Committed};
+
+/// Why a run has no record yet.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The kernel gave no signals or no event loop.
+    #[error("cannot listen to signals")]
+    Signals(#[source] io::Error),
+    /// It has ended, and its end is not in the log.
+    #[error("run {run_id} is not in the log yet (the next command, or `agentguard recover`, enters it)")]
+    Settle {
+        /// The run.
+        run_id: RunId,
+        /// What stood in the way.
+        source: SettleError,
+    },
+    /// Standard input of the original could not be laid out.
+    #[error("cannot lay out the recorded standard input")]
+    Stdin(#[source] RunDirError),
+}
+
+/// How a run's streams are connected.
+#[derive(Debug)]
+pub struct Connections {
+    /// Standard input.
+    pub stdin: StdinPlan,
+    /// Where the agent's standard output is passed.
+    pub stdout: Passing,
+    /// Where its standard error is passed.
+    pub stderr: Passing,
+}
+
+/// How much of the trash is removed after a run while its caller waits.
+const SWEEP_BUDGET: Duration = Duration::from_millis(20);
+
+/// Runs a specification from its first event to its line in the log.
+pub fn drive(
+    state: &StateDir,
+    run_id: RunId,
+    spec: RunSpec,
+    connections: impl FnOnce(&crate::store::run_dir::RunDir) -> io::Result<Connections>,
+    progress: &Arc<dyn Progress>,
+) -> Result<Finished, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
+    let finished = runtime.block_on(async {
+        let mut signals = Signals::listen().map_err(RunError::Signals)?;
+        let settled = match travel(state, run_id, spec, connections, &mut signals, progress).await? {
+            Ok(committed) => settle_committed(committed),
+            Err(ended) => settle(*ended),
+        };
+        settled.map_err(|source| RunError::Settle { run_id, source })
+    });
+    trash::sweep(state, trash::Sweep::Aged, SWEEP_BUDGET);
+    finished
+}
+
+/// The road.
+async fn travel(
+    state: &StateDir,
+    run_id: RunId,
+    spec: RunSpec,
+    connections: impl FnOnce(&crate::store::run_dir::RunDir) -> io::Result<Connections>,
+    signals: &mut Signals,
+    progress: &Arc<dyn Progress>,
+) -> Result<Stage<Committed>, RunError> {
+    // Reserved before anything is promised: the record of a run that fills the disk still fits.
+    crate::store::log::RunLog::at(state.path()).reserve();
+    let begun = match begin(state, spec, run_id)? {
+        Ok(begun) => begun,
+        Err(ended) => return Ok(Err(ended)),
+    };
+    let streams = match connections(&begun.life.dir) {
+        Ok(connections) => streams(connections, &begun.life.spec),
+        Err(error) => return Ok(Err(begun.life.fail(crate::model::ErrorKind::SnapshotFailed, &error))),
+    };
+    Ok(follow(begun, streams, state, signals, progress).await)
+}
+
+async fn follow(
+    begun: super::begin::Begun,
+    streams: Streams,
+    state: &StateDir,
+    signals: &mut Signals,
+    progress: &Arc<dyn Progress>,
+) -> Stage<Committed> {
+    let snapshotted = take(begun, signals, progress).await?;
+    sweep_trash_meanwhile(state);
+    let attempted = attempt::make(snapshotted, 1, streams, signals, progress).await?;
+    let sealed = seal(attempted, signals, progress).await?;
+    let accepted = judge(sealed, signals, progress).await?;
+    commit::commit(accepted, progress)
+}
+
+fn streams(connections: Connections, spec: &RunSpec) -> Streams {
+    let stdout = spec.outputs.iter().find(|output| output.kind == OutputKind::Stdout);
+    Streams {
+        stdin: connections.stdin,
+        // Like `agent > FILE`: what is published there is not shown here.
+        stdout: if stdout.is_some() { Passing::Withheld } else { connections.stdout },
+        stderr: connections.stderr,
+        staged_stdout: stdout.map(|output| PathBuf::from(output.staged_as.as_os_str())),
+    }
+}
+
+/// Displaced trees of earlier runs are removed while this run's agent works: nobody waits for it.
+fn sweep_trash_meanwhile(state: &StateDir) {
+    let waiting = std::fs::read_dir(state.trash()).is_ok_and(|mut entries| entries.next().is_some());
+    if waiting {
+        let state = state.clone();
+        // Without a thread the sweep after the run does it, a little at a time.
+        let _ = std::thread::Builder::new().spawn(move || trash::sweep(&state, trash::Sweep::Aged, Duration::MAX));
+    }
+}

@@ -1,0 +1,101 @@
+//! What the agent and the verify commands find in their environment.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::model::{RunId, Text};
+use crate::rules::placeholder;
+use crate::view::staging::Staging;
+
+/// Variables to set (`None`: to remove) on top of the guard's own environment.
+pub type Variables = Vec<(OsString, Option<OsString>)>;
+
+/// Where one attempt has its things.
+#[derive(Clone, Debug)]
+pub struct AttemptPlaces {
+    /// The run.
+    pub run_id: RunId,
+    /// From 1.
+    pub number: u32,
+    /// The run whose agent started agentguard.
+    pub parent: Option<RunId>,
+    /// Where the agent writes.
+    pub staging: Staging,
+    /// The frozen inputs, where there are any.
+    pub inputs: Option<PathBuf>,
+    /// Private temporary directory.
+    pub temporary: PathBuf,
+    /// Where the agent may report its usage.
+    pub usage: PathBuf,
+}
+
+/// Names an agent must not inherit from an agentguard that its own guard runs under.
+const NESTED: [&str; 8] = [
+    "AGENTGUARD_STAGING",
+    "AGENTGUARD_INPUTS",
+    "AGENTGUARD_USAGE",
+    "AGENTGUARD_FEEDBACK",
+    "AGENTGUARD_PARENT_RUN_ID",
+    "AGENTGUARD_RESULT",
+    "AGENTGUARD_CHANGES",
+    "AGENTGUARD_ATTEMPT",
+];
+
+impl AttemptPlaces {
+    /// The variables of the contract. `recorded` are values a replay brings along.
+    pub fn variables(&self, recorded: &[(Text, Text)]) -> Variables {
+        let mut variables: Variables = NESTED.iter().map(|name| (OsString::from(name), None)).collect();
+        for (name, value) in recorded {
+            variables.push((name.as_os_str().to_owned(), Some(value.as_os_str().to_owned())));
+        }
+        let mut set = |name: &str, value: OsString| variables.push((name.into(), Some(value)));
+        set("AGENTGUARD_RUN_ID", self.run_id.to_string().into());
+        set("AGENTGUARD_ATTEMPT", self.number.to_string().into());
+        set("AGENTGUARD_STAGING", self.staging.path.clone().into());
+        if let Some(inputs) = &self.inputs {
+            set("AGENTGUARD_INPUTS", inputs.clone().into());
+        }
+        set("AGENTGUARD_USAGE", self.usage.clone().into());
+        if let Some(parent) = self.parent {
+            set("AGENTGUARD_PARENT_RUN_ID", parent.to_string().into());
+        }
+        set("TMPDIR", self.temporary.clone().into());
+        set("TRACEPARENT", trace_parent(self.run_id, self.number).into());
+        variables
+    }
+
+    /// The arguments with `{staging}` and `{inputs}` replaced.
+    pub fn arguments(&self, command: &[Text]) -> Vec<OsString> {
+        let staging = Text::from(self.staging.path.as_path());
+        let inputs = Text::from(self.inputs.as_deref().unwrap_or(Path::new("{inputs}")));
+        let values: [(&str, &[u8]); 2] = [("{staging}", &staging.0), ("{inputs}", &inputs.0)];
+        command.iter().map(|argument| placeholder::expand(argument, &values).as_os_str().to_owned()).collect()
+    }
+}
+
+/// W3C trace context: the trace id is the run's 16 bytes; the parent span is derived from its random half and the
+/// attempt, so that each attempt's calls can be told apart.
+fn trace_parent(run_id: RunId, number: u32) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let bytes = run_id.as_bytes();
+    let mut span: [u8; 8] = std::array::from_fn(|at| bytes[8 + at]);
+    for (byte, mixed) in span.iter_mut().rev().zip(number.to_le_bytes()) {
+        *byte ^= mixed;
+    }
+    format!("00-{}-{}-01", hex(bytes), hex(&span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trace_id_is_the_run_id_and_each_attempt_has_its_span() {
+        let run_id = RunId::mint(1_764_000_000_000, [7; 10]);
+        let (first, second) = (trace_parent(run_id, 1), trace_parent(run_id, 2));
+        assert_ne!(first, second);
+        let parts: Vec<&str> = first.split('-').collect();
+        assert_eq!(parts[1], run_id.to_string().replace('-', ""));
+        assert_eq!((parts[0], parts[2].len(), parts[3]), ("00", 16, "01"));
+    }
+}

@@ -1,0 +1,24 @@
+//! Floor 4: the road of one run, one stage per file, and the driver that knows their order.
+//!
+//! ```text
+//! begin → Begun → take → Snapshotted → make → Attempted → seal → Sealed → judge → Accepted ─ commit ─→ settle
+//! ```
+//! Each stage consumes the one before. Whatever ends a run early is an [`ended::Ended`], and every `Ended` is settled
+//! by the same code.
+
+pub mod attempt;
+pub mod begin;
+pub mod commit;
+pub mod driver;
+pub mod ended;
+pub mod environment;
+pub mod judge;
+pub mod progress;
+pub mod recover;
+pub mod resolve;
+pub mod seal;
+pub mod settle;
+pub mod signals;
+pub mod snapshot;
+pub mod stdin;
+pub mod verify;

@@ -1,0 +1,44 @@
+//! What a run tells whoever is watching. Progress may fail silently; the journal may not.
+
+use crate::model::{ByteSize, Text};
+
+/// Where a run is, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading the inputs: files and bytes so far.
+    Snapshot {
+        /// Files read.
+        files: u64,
+        /// Bytes read.
+        bytes: ByteSize,
+    },
+    /// The agent is running.
+    Running,
+    /// Reading what the agent staged.
+    Sealing,
+    /// A verify command is running.
+    Verifying(Text),
+    /// The result is being published.
+    Publishing,
+}
+
+/// Something a person should know that does not stop the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning(pub String);
+
+/// Receives stages and warnings. Called from several threads.
+pub trait Progress: Send + Sync {
+    /// The run has come to a stage.
+    fn stage(&self, stage: Stage);
+    /// Something happened on the way.
+    fn warn(&self, warning: Warning);
+}
+
+/// Tells nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn stage(&self, _: Stage) {}
+    fn warn(&self, _: Warning) {}
+}

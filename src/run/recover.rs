@@ -1,0 +1,178 @@
+//! Recovery: runs whose supervisor is gone get their end. A run is gone when its mark can be locked; nobody guesses by
+//! pid. Idempotent, and safe to be killed at any point itself.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::RunId;
+use crate::model::error_kind::{ErrorKind, Failure, Status};
+use crate::model::event::{CommitAborted, CommitDone, CommitPlan, Event, Interrupted, Settled};
+use crate::model::spec::OutputTarget;
+use crate::rules::fold::fold;
+use crate::rules::recovery::{Recovery, decide, supervisor_died};
+use crate::store::journal::Journal;
+use crate::store::log::RunLog;
+use crate::store::publish::{ApplyError, apply};
+use crate::store::run_dir::{Alive, RunDir};
+use crate::store::snapshot::SnapshotStore;
+use crate::store::state_dir::StateDir;
+use crate::sys::{clock, remove};
+
+use super::ended::chain;
+use super::settle::sweep_outputs;
+
+/// What recovery did with one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The run.
+    pub run: String,
+    /// In words.
+    pub what: Outcome,
+}
+
+/// What became of a run whose supervisor was gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It had not begun; what it had made was removed.
+    Forgotten,
+    /// Entered in the log as interrupted; nothing had been published.
+    Interrupted,
+    /// Its commit was completed.
+    Completed,
+    /// Its commit was taken back.
+    TakenBack(String),
+    /// It was over; only its line or its sweeping was missing.
+    Entered,
+    /// It cannot be recovered: why, and what to do.
+    Stuck(String),
+}
+
+/// Looks at every mark among the living. O(live runs): a project with a million ended runs costs the same.
+pub fn recover(state: &StateDir) -> Vec<Recovered> {
+    let Ok(marks) = std::fs::read_dir(state.live()) else { return Vec::new() };
+    let mut recovered = Vec::new();
+    let mut marks: Vec<PathBuf> = marks.flatten().map(|mark| mark.path()).collect();
+    marks.sort();
+    for mark in marks {
+        let name = mark.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        match recover_mark(state, &mark, &name) {
+            Ok(None) => {}
+            Ok(Some(what)) => recovered.push(Recovered { run: name, what }),
+            Err(why) => recovered.push(Recovered { run: name, what: Outcome::Stuck(why) }),
+        }
+    }
+    if !recovered.is_empty() {
+        SnapshotStore::at(state.path()).sweep_temporaries();
+    }
+    recovered
+}
+
+fn recover_mark(state: &StateDir, mark: &Path, name: &str) -> Result<Option<Outcome>, String> {
+    let taken = Alive::take_over(mark).map_err(|error| chain(&error))?;
+    let Some(alive) = taken else { return Ok(None) };
+    let Ok(run_id) = name.parse::<RunId>() else {
+        // `tmp-<id>`: its supervisor died before the mark had its name.
+        alive.finish().map_err(|error| chain(&error))?;
+        return Ok(None);
+    };
+    let dir = RunDir::of(state, run_id);
+    let outcome = recover_run(state, &dir)?;
+    alive.finish().map_err(|error| chain(&error))?;
+    Ok(Some(outcome))
+}
+
+fn recover_run(state: &StateDir, dir: &RunDir) -> Result<Outcome, String> {
+    if !dir.journal().exists() {
+        remove::remove_tree(dir.path()).map_err(|error| format!("cannot remove {:?}: {error}", dir.path()))?;
+        return Ok(Outcome::Forgotten);
+    }
+    let mut journal = Journal::reopen(&dir.journal()).map_err(|error| stuck(&chain(&error), dir))?;
+    let decision = decide(journal.events()).map_err(|error| stuck(&chain(&error), dir))?;
+    let outputs = dir.read_spec().map(|spec| spec.outputs).unwrap_or_default();
+    let outcome = match decision {
+        Recovery::Forget => {
+            remove::remove_tree(dir.path()).map_err(|error| format!("cannot remove {:?}: {error}", dir.path()))?;
+            return Ok(Outcome::Forgotten);
+        }
+        Recovery::Drop => {
+            note_interrupted(&mut journal, dir)?;
+            end(&mut journal, Status::Interrupted, Some(supervisor_died()))?;
+            Outcome::Interrupted
+        }
+        Recovery::RollForward(plan) => complete(&mut journal, &plan)?,
+        Recovery::Settle { status, failure } => {
+            end(&mut journal, status, failure)?;
+            Outcome::Entered
+        }
+        Recovery::Append => Outcome::Entered,
+    };
+    enter(state, dir, &journal, &outputs)?;
+    Ok(outcome)
+}
+
+/// Why a run stays as it is, and the way out.
+fn stuck(why: &str, dir: &RunDir) -> String {
+    let (path, id) = (dir.path(), dir.run_id());
+    format!("{why} (look into {path:?}; to give the run up, remove the file live/{id} beside runs/)")
+}
+
+fn note_interrupted(journal: &mut Journal, dir: &RunDir) -> Result<(), String> {
+    let staging = journal.events().iter().rev().find_map(|event| match event {
+        Event::AttemptStarted(start) => Some(start.staging.to_path_buf()),
+        _ => None,
+    });
+    let (staged_files, staged_bytes) = count(&staging.unwrap_or_else(|| dir.join("staging")));
+    append(journal, Event::Interrupted(Interrupted { time: clock::now(), staged_files, staged_bytes }))
+}
+
+/// Files and bytes below a directory; what cannot be looked at is not counted.
+fn count(top: &Path) -> (u64, u64) {
+    let entries = walkdir::WalkDir::new(top).min_depth(1).into_iter().flatten();
+    let files = entries.filter(|entry| !entry.file_type().is_dir());
+    files.fold((0, 0), |(files, bytes), entry| {
+        let size = if entry.file_type().is_file() { entry.metadata().map_or(0, |metadata| metadata.len()) } else { 0 };
+        (files + 1, bytes + size)
+    })
+}
+
+fn complete(journal: &mut Journal, plan: &CommitPlan) -> Result<Outcome, String> {
+    match apply(&plan.operations) {
+        Ok(_) => {
+            append(journal, Event::CommitDone(CommitDone { time: clock::now() }))?;
+            end(journal, Status::Succeeded, None)?;
+            Ok(Outcome::Completed)
+        }
+        Err(ApplyError::Conflict { path }) => {
+            let message = format!("changed by somebody else before the commit was completed: {path:?}");
+            let failure = Failure::new(ErrorKind::Conflict, message.clone());
+            append(journal, Event::CommitAborted(CommitAborted { time: clock::now(), failure }))?;
+            end(journal, Status::Failed, None)?;
+            Ok(Outcome::TakenBack(message))
+        }
+        // The plan stands: the next command tries again.
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+/// Nobody saw an exit code: the supervisor died.
+fn end(journal: &mut Journal, status: Status, failure: Option<Failure>) -> Result<(), String> {
+    append(journal, Event::Settled(Settled { time: clock::now(), status, failure, guard_exit_code: None }))
+}
+
+fn append(journal: &mut Journal, event: Event) -> Result<(), String> {
+    journal.append(event).map_err(|error| chain(&error))
+}
+
+/// The run's line, unless the log has it, and its sweeping.
+fn enter(state: &StateDir, dir: &RunDir, journal: &Journal, outputs: &[OutputTarget]) -> Result<(), String> {
+    let mut record = fold(journal.events()).map_err(|error| stuck(&chain(&error), dir))?;
+    let log = RunLog::at(state.path());
+    if !log.contains(&record.run_id).map_err(|error| chain(&error))? {
+        // Whatever code its supervisor was about to exit with, nobody was told success: the line was not durable.
+        record.guard_exit_code = None;
+        log.append(&mut record).map_err(|error| chain(&error))?;
+        // For people who look into the directory.
+        let _ = dir.write_record(&record);
+    }
+    sweep_outputs(outputs, dir.run_id());
+    dir.sweep().map_err(|error| chain(&error))
+}

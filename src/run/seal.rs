@@ -1,0 +1,158 @@
+//! After the agent: staging is read, hashed and counted. From here on nothing may change it; whether anything did is
+//! checked again right before the commit.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::Text;
+use crate::model::error_kind::{ErrorKind, Failure, Status};
+use crate::model::event::{Event, Sealed};
+use crate::model::spec::StagingBase;
+use crate::rules::exit_code::AgentExit;
+use crate::store::snapshot::{CaptureRoot, Sealing, SealedTree, seal_roots};
+use crate::sys::{clock, durable, identity};
+
+use super::attempt::Attempted;
+use super::begin::Target;
+use super::ended::{Life, Stage, chain};
+use super::environment::AttemptPlaces;
+use super::progress::{Progress, Stage as Shown};
+use super::signals::{Signals, Worked, interruptible};
+use super::snapshot::cancelled;
+
+/// A run whose agent succeeded and whose staging is sealed.
+#[derive(Debug)]
+#[must_use]
+pub struct SealedRun {
+    /// The run.
+    pub life: Life,
+    /// Targets that were staged, each with its staged object.
+    pub staged: Vec<StagedTarget>,
+    /// Targets that the agent left alone.
+    pub untouched: Vec<Text>,
+    /// Where the attempt had its things.
+    pub places: AttemptPlaces,
+    /// How the agent ended.
+    pub agent: AgentExit,
+    /// What was sealed.
+    pub tree: Arc<SealedTree>,
+}
+
+/// One target and what will become of it.
+#[derive(Clone, Debug)]
+pub struct StagedTarget {
+    /// The target.
+    pub target: Target,
+    /// The staged object.
+    pub staged: PathBuf,
+}
+
+/// Seals staging; a failed attempt ends here, once it is known what it had staged.
+pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dyn Progress>) -> Stage<SealedRun> {
+    let Attempted { life, targets, places, agent, failure } = attempted;
+    progress.stage(Shown::Sealing);
+    let (staged, untouched) = split(targets, &places);
+    let work = {
+        let (roots, staging) = (roots_of(&staged), places.staging.clone());
+        let (base, succeeded) = (life.spec.staging_base, failure.is_none());
+        move || read_staging(&staging, &roots, base, succeeded)
+    };
+    let tree = match interruptible(signals, work).await {
+        Ok(Worked::Done(Ok(tree))) => tree,
+        Ok(Worked::Done(Err(sealing))) => return Err(life.end(Status::Failed, Some(failure.unwrap_or(sealing)), agent)),
+        Ok(Worked::Cancelled(signal)) => return Err(cancelled(life, signal)),
+        Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
+    };
+    if let Err(error) = keep_manifest(&life, &tree) {
+        return Err(life.fail(ErrorKind::PublishIo, &error));
+    }
+    let sealed = Sealed {
+        time: clock::now(),
+        output_hash: (!staged.is_empty()).then_some(tree.root),
+        files: tree.files,
+        bytes: tree.bytes,
+    };
+    let life = life.note(Event::Sealed(sealed), "sealed")?;
+    if failure.is_some() {
+        let status = if agent.cancelled_by.is_some() { Status::Cancelled } else { Status::Failed };
+        return Err(life.end(status, None, agent));
+    }
+    Ok(SealedRun { life, staged, untouched, places, agent, tree: Arc::new(tree) })
+}
+
+/// Which targets the agent staged. A staging directory that is itself the target counts once something is in it; one
+/// that began with the target's present content counts in any case.
+fn split(targets: Vec<Target>, places: &AttemptPlaces) -> (Vec<StagedTarget>, Vec<Text>) {
+    let (mut staged, mut untouched) = (Vec::new(), Vec::new());
+    for target in targets {
+        let path = staged_path(&places.staging.path, &target);
+        let is_staged = if target.output.staged_as.0.is_empty() {
+            std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some())
+        } else {
+            path.symlink_metadata().is_ok()
+        };
+        if is_staged {
+            staged.push(StagedTarget { target, staged: path });
+        } else {
+            untouched.push(target.output.name);
+        }
+    }
+    (staged, untouched)
+}
+
+fn staged_path(staging: &Path, target: &Target) -> PathBuf {
+    if target.output.staged_as.0.is_empty() {
+        staging.to_path_buf()
+    } else {
+        staging.join(target.output.staged_as.as_path())
+    }
+}
+
+/// The roots of the output listing.
+pub fn roots_of(staged: &[StagedTarget]) -> Vec<CaptureRoot> {
+    staged
+        .iter()
+        .map(|one| CaptureRoot { name: one.target.output.name.0.clone(), path: one.staged.clone() })
+        .collect()
+}
+
+fn read_staging(
+    staging: &crate::view::staging::Staging,
+    roots: &[CaptureRoot],
+    base: StagingBase,
+    succeeded: bool,
+) -> Result<SealedTree, Failure> {
+    let is_ours = |found: Option<crate::model::event::Identity>| {
+        found.is_some_and(|found| (found.dev, found.ino) == (staging.identity.dev, staging.identity.ino))
+    };
+    match identity::identity(&staging.path) {
+        Ok(found) if is_ours(found) => {}
+        Ok(_) => {
+            let message = "the staging directory is not the one the agent was given";
+            return Err(Failure::new(ErrorKind::Tampered, message));
+        }
+        Err(error) => return Err(Failure::new(ErrorKind::PublishIo, format!("cannot look at staging: {error}"))),
+    }
+    // The result will have to be durable: its pages are on their way while it is hashed.
+    let flushing = succeeded.then(|| start_flushing(&staging.path));
+    let sealing = if base == StagingBase::Current { Sealing::KeepInnerLinks } else { Sealing::BreakOuterLinks };
+    let tree = seal_roots(roots, sealing).map_err(|error| Failure::new(ErrorKind::PublishIo, chain(&error)));
+    drop(flushing);
+    tree
+}
+
+/// Starts write-back of the staging filesystem in the background; whether it succeeded is asked again by the commit,
+/// which does its own sync.
+fn start_flushing(staging: &Path) -> Option<std::thread::JoinHandle<()>> {
+    let directory = std::fs::File::open(staging).ok()?;
+    let flush = move || {
+        let _ = durable::sync_filesystem(&directory);
+    };
+    std::thread::Builder::new().spawn(flush).ok()
+}
+
+/// The manifest of the outputs stays with the run: `show --manifest outputs` and `replay` read it.
+fn keep_manifest(life: &Life, tree: &SealedTree) -> io::Result<()> {
+    crate::store::run_dir::write_private(&life.dir.join("outputs"), &tree.manifest.to_bytes())
+}

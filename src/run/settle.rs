@@ -1,0 +1,133 @@
+//! The last stage of every run: its end becomes an event, its events a record, its record a line of the log.
+
+use crate::model::error_kind::{ErrorKind, Failure, Status};
+use crate::model::event::{CommitAborted, Event, Settled};
+use crate::model::spec::OutputTarget;
+use crate::model::{RunId, RunRecord, Text};
+use crate::rules::exit_code::exit_code;
+use crate::rules::fold::{FoldError, fold};
+use crate::rules::lifecycle::Phase;
+use crate::store::journal::JournalError;
+use crate::store::log::{AppendError, RunLog};
+use crate::store::run_dir::RunDirError;
+use crate::sys::{clock, crash, remove};
+use crate::view::staging;
+
+use super::commit::Committed;
+use super::ended::{Ended, Life};
+
+/// A run that is in the log.
+#[derive(Debug)]
+#[must_use]
+pub struct Finished {
+    /// Its line.
+    pub record: RunRecord,
+    /// Targets that the agent left alone although it succeeded.
+    pub untouched: Vec<Text>,
+    /// What was moved aside when the log's torn end was repaired.
+    pub repaired: Option<std::path::PathBuf>,
+}
+
+/// A run that could not be settled. Its mark stays among the living, so the next command settles it.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// A commit is under way that only recovery can complete.
+    #[error("the commit could not be completed: {0}")]
+    Unfinished(String),
+    /// The journal could not be written.
+    #[error("the run's end could not be written")]
+    Journal(#[source] JournalError),
+    /// The journal makes no record.
+    #[error("the run's journal makes no record")]
+    Fold(#[source] FoldError),
+    /// The log could not be written.
+    #[error("the run's record could not be written")]
+    Log(#[source] AppendError),
+    /// Its directory could not be swept or its mark removed.
+    #[error("the run is in the log, and its directory could not be cleaned")]
+    Directory(#[source] RunDirError),
+    /// A crash point of a test struck.
+    #[error("the run's record could not be written")]
+    Struck(#[source] std::io::Error),
+}
+
+/// Settles a run that came to its end.
+pub fn settle_committed(committed: Committed) -> Result<Finished, SettleError> {
+    let Committed { life, agent, untouched, .. } = committed;
+    let ended = Ended { life, status: Status::Succeeded, failure: None, agent };
+    settle(ended).map(|finished| Finished { untouched, ..finished })
+}
+
+/// Settles a run, however it ended.
+pub fn settle(ended: Ended) -> Result<Finished, SettleError> {
+    let Ended { mut life, status, failure, agent } = ended;
+    if status == Status::Interrupted {
+        let why = failure.map_or_else(String::new, |failure| failure.message);
+        return Err(SettleError::Unfinished(why));
+    }
+    if life.journal.phase() == Phase::Committing {
+        // The intention was written and nothing was applied (or all of it was taken back).
+        let failure = failure.clone().unwrap_or_else(|| Failure::new(ErrorKind::PublishIo, "the commit was taken back"));
+        let aborted = Event::CommitAborted(CommitAborted { time: clock::now(), failure });
+        life.journal.append(aborted).map_err(SettleError::Journal)?;
+    }
+    let known = failure.clone().or_else(|| told_by_events(life.journal.events()));
+    let settled = Settled {
+        time: clock::now(),
+        status,
+        failure,
+        guard_exit_code: Some(exit_code(status, known.as_ref(), agent)),
+    };
+    life.journal.append(Event::Settled(settled)).map_err(SettleError::Journal)?;
+    crash::point("settle.event").map_err(SettleError::Struck)?;
+    enter_in_log(life)
+}
+
+/// The failure that the last telling event holds.
+fn told_by_events(events: &[Event]) -> Option<Failure> {
+    events.iter().rev().find_map(|event| match event {
+        Event::CommitAborted(aborted) => Some(aborted.failure.clone()),
+        Event::Judged(judged) => judged.rejection.clone(),
+        Event::AttemptEnded(end) => end.failure.clone(),
+        _ => None,
+    })
+}
+
+/// A settled journal becomes a line of the log; then, and only then, what the run left behind is removed.
+pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
+    let mut record = fold(life.journal.events()).map_err(SettleError::Fold)?;
+    let log = RunLog::at(life.state.path());
+    let appended = log.append(&mut record).map_err(SettleError::Log)?;
+    crash::point("settle.recorded").map_err(SettleError::Struck)?;
+    // For people who look into the directory: the log is the truth, so a failure here is none of the run's.
+    let _ = life.dir.write_record(&record);
+    sweep(&life).map_err(SettleError::Directory)?;
+    crash::point("settle.swept").map_err(SettleError::Struck)?;
+    life.alive.finish().map_err(SettleError::Directory)?;
+    Ok(Finished { record, untouched: Vec::new(), repaired: appended.repaired })
+}
+
+/// Removes staging, scratch, inputs, and what lies hidden beside targets on other filesystems.
+fn sweep(life: &Life) -> Result<(), RunDirError> {
+    sweep_outputs(&life.spec.outputs, life.dir.run_id());
+    life.dir.sweep()
+}
+
+/// Removes the hidden directories that a run may have beside its targets, unless a displaced object outlives its
+/// readers there: the trash remembers that.
+pub fn sweep_outputs(outputs: &[OutputTarget], run_id: RunId) {
+    for output in outputs {
+        for beside in staging::siblings(output.path.as_path(), run_id) {
+            let displaced = std::fs::read_dir(&beside)
+                .is_ok_and(|entries| entries.flatten().any(|entry| is_displaced(&entry.file_name())));
+            if !displaced {
+                // Whatever is left is swept again by the next command.
+                let _ = remove::remove_tree(&beside);
+            }
+        }
+    }
+}
+
+fn is_displaced(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"displaced-")
+}

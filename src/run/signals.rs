@@ -1,0 +1,91 @@
+//! The signals that tell agentguard to stop, and blocking work that they may cut short.
+
+use std::future::Future;
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::sys::process::is_ignored;
+
+/// SIGINT, SIGTERM and SIGHUP, as they come. One that the caller had ignored (`nohup`) stays ignored.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hangup: Option<Signal>,
+    child: Option<Signal>,
+}
+
+impl Signals {
+    /// From here on the signals are events and no longer deaths.
+    pub fn listen() -> io::Result<Self> {
+        let listen = |kind: SignalKind| (!is_ignored(kind.as_raw_value())).then(|| signal(kind)).transpose();
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+            child: None,
+        })
+    }
+
+    /// The next signal that says stop.
+    pub async fn next(&mut self) -> i32 {
+        tokio::select! {
+            () = received(&mut self.interrupt) => SignalKind::interrupt().as_raw_value(),
+            () = received(&mut self.terminate) => SignalKind::terminate().as_raw_value(),
+            () = received(&mut self.hangup) => SignalKind::hangup().as_raw_value(),
+        }
+    }
+
+    /// From here on stopped children are told of, too; only needed where the agent has the terminal.
+    pub fn watch_children(&mut self) -> io::Result<()> {
+        self.child = Some(signal(SignalKind::child())?);
+        Ok(())
+    }
+
+    /// A child was stopped, continued, or has ended.
+    pub async fn child_changed(&mut self) {
+        received(&mut self.child).await;
+    }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// How blocking work came out.
+#[derive(Debug)]
+pub enum Worked<T> {
+    /// It is done.
+    Done(T),
+    /// This signal came first; the work goes on in its thread until the process ends.
+    Cancelled(i32),
+}
+
+/// Runs blocking work on a thread of its own while signals are listened to.
+pub async fn interruptible<T: Send + 'static>(
+    signals: &mut Signals,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Worked<T>> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new().spawn(move || {
+        // The receiver is gone if a signal came first.
+        let _ = done.send(work());
+    })?;
+    let work = async { result.await.map_err(|_| io::Error::other("a worker thread died")) };
+    first(signals, work).await
+}
+
+async fn first<T>(signals: &mut Signals, work: impl Future<Output = io::Result<T>>) -> io::Result<Worked<T>> {
+    tokio::select! {
+        biased;
+        done = work => Ok(Worked::Done(done?)),
+        signal = signals.next() => Ok(Worked::Cancelled(signal)),
+    }
+}

@@ -1,0 +1,123 @@
+//! Standard input: inherited wherever possible, captured so that a replay has it.
+//!
+//! A regular file is inherited and read a second time beside the agent. A pipe has to pass through agentguard: what
+//! the agent leaves unread in it is then gone for whoever else shares that pipe (`< /dev/null` keeps it theirs).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::model::Digest;
+use crate::sys::descriptor::{StdinKind, stdin_kind};
+use crate::sys::process::ChildStdin;
+
+/// Bytes of standard input that are kept at most.
+pub const KEPT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How an attempt's standard input is arranged.
+#[derive(Debug)]
+pub enum StdinPlan {
+    /// Inherited; nothing to keep.
+    Inherit,
+    /// Inherited; the file behind it was read from its offset into `kept`.
+    Beside,
+    /// Passed through a pipe, kept on the way.
+    Through,
+    /// What an earlier run had.
+    Recorded(File),
+    /// A replay of a run that had none.
+    Nothing,
+}
+
+impl StdinPlan {
+    /// Looks at descriptor 0 and decides.
+    pub fn observe() -> Self {
+        match stdin_kind() {
+            StdinKind::Terminal | StdinKind::Nothing => Self::Inherit,
+            StdinKind::File => Self::Beside,
+            StdinKind::Stream => Self::Through,
+        }
+    }
+
+    /// What the child is given.
+    pub fn child(&self) -> io::Result<ChildStdin> {
+        Ok(match self {
+            Self::Inherit | Self::Beside => ChildStdin::Inherit,
+            Self::Through => ChildStdin::Pipe,
+            Self::Recorded(file) => ChildStdin::File(file.try_clone()?),
+            Self::Nothing => ChildStdin::Null,
+        })
+    }
+}
+
+/// Keeps a copy of the bytes, up to the limit, and their hash.
+#[derive(Debug)]
+pub struct Keep {
+    path: PathBuf,
+    file: Option<File>,
+    hash: Sha256,
+    size: u64,
+}
+
+/// What was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// SHA-256 of the bytes; null where there were too many to keep.
+    pub digest: Option<Digest>,
+    /// Bytes that passed.
+    pub size: u64,
+}
+
+impl Keep {
+    /// Will keep into `path`; the file is made with the first byte.
+    pub fn into(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), file: None, hash: Sha256::new(), size: 0 }
+    }
+
+    /// The next bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        use std::io::Write as _;
+        self.size += bytes.len() as u64;
+        if self.size > KEPT_BYTES {
+            if self.file.take().is_some() {
+                std::fs::remove_file(&self.path)?;
+            }
+            return Ok(());
+        }
+        if self.file.is_none() {
+            let create = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+            self.file = Some(create);
+        }
+        self.hash.update(bytes);
+        match &mut self.file {
+            Some(file) => file.write_all(bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// What was kept; `None` if nothing came.
+    pub fn finish(self) -> Option<Kept> {
+        let digest = (self.size <= KEPT_BYTES).then(|| Digest(self.hash.finalize().into()));
+        (self.size > 0).then_some(Kept { digest, size: self.size })
+    }
+}
+
+/// Reads the regular file on descriptor 0 from where its offset stands, without moving the offset: the agent shares
+/// it.
+pub fn keep_beside(path: &Path) -> io::Result<Option<Kept>> {
+    let stdin = rustix::stdio::stdin();
+    let mut offset = rustix::fs::seek(stdin, rustix::fs::SeekFrom::Current(0))?;
+    let mut keep = Keep::into(path);
+    let mut buffer = vec![0_u8; 64 * 1024];
+    loop {
+        let count = rustix::io::retry_on_intr(|| rustix::io::pread(stdin, &mut buffer, offset))?;
+        if count == 0 || keep.size > KEPT_BYTES {
+            return Ok(keep.finish());
+        }
+        keep.write(&buffer[..count])?;
+        offset += count as u64;
+    }
+}

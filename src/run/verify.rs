@@ -1,0 +1,154 @@
+//! The verify commands: each run by `sh -c` in the run's directory, on a throwaway copy of the sealed result.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
+
+use crate::model::Text;
+use crate::model::error_kind::{ErrorKind, Failure};
+use crate::model::record::VerifyRecord;
+use crate::rules::redact::redact_text;
+use crate::rules::step::{Action, AttemptEvent, AttemptState, ProcessEnd, StopCause, step};
+use crate::sys::process::{self, ChildStdin, ChildStdout, Launch, Running};
+
+use super::environment::Variables;
+use super::signals::Signals;
+
+/// One verify command, about to run.
+#[derive(Debug)]
+pub struct Check<'a> {
+    /// The shell command.
+    pub command: &'a Text,
+    /// Where it runs.
+    pub cwd: &'a Path,
+    /// What it finds in its environment.
+    pub variables: &'a Variables,
+    /// Where its output goes.
+    pub log: PathBuf,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// From TERM to KILL.
+    pub kill_after: Duration,
+}
+
+/// What a verify command came to.
+#[derive(Debug)]
+pub struct Checked {
+    /// For the record.
+    pub record: VerifyRecord,
+    /// Why the result is rejected; `None`: it passed.
+    pub rejection: Option<Failure>,
+    /// A signal told agentguard to stop meanwhile.
+    pub cancelled_by: Option<i32>,
+}
+
+/// Runs one verify command to its end. A command that cannot run rejects: no verification, no trust.
+pub async fn run(check: &Check<'_>, signals: &mut Signals) -> Checked {
+    let begun = Instant::now();
+    let outcome = watch(check, signals).await;
+    let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let shown = redact_text(check.command);
+    let (exit_code, cancelled_by, rejection) = match outcome {
+        Err(error) => (None, None, Some(unrunnable(&shown, &format!("cannot be started: {error}")))),
+        Ok((ProcessEnd::Code(0), None)) => (Some(0), None, None),
+        Ok((end, stopped)) => {
+            let code = if let ProcessEnd::Code(code) = end { Some(code) } else { None };
+            let cancelled_by = if let Some(StopCause::Cancelled(signal)) = stopped { Some(signal) } else { None };
+            (code, cancelled_by, Some(judge(&shown, end, stopped, check)))
+        }
+    };
+    let record = VerifyRecord { command: shown, exit_code, duration_ms };
+    Checked { record, rejection, cancelled_by }
+}
+
+fn judge(shown: &Text, end: ProcessEnd, stopped: Option<StopCause>, check: &Check<'_>) -> Failure {
+    let name = shown.to_string_lossy();
+    let log = format!("its output: {}", check.log.display());
+    match (stopped, end) {
+        (Some(StopCause::Timeout), _) => {
+            let limit = humantime::format_duration(check.timeout.unwrap_or_default());
+            let message = format!("verify {name:?} ran longer than --verify-timeout {limit}");
+            Failure::new(ErrorKind::VerifyTimeout, message).with_hint(log)
+        }
+        (Some(StopCause::Cancelled(signal)), _) => {
+            Failure::new(ErrorKind::Cancelled, format!("told to stop by signal {signal}"))
+        }
+        // What a shell says when it cannot find or execute a command.
+        (None, ProcessEnd::Code(code @ (126 | 127))) => {
+            unrunnable(shown, &format!("cannot run (exit code {code})")).with_hint(log)
+        }
+        (None, ProcessEnd::Code(code)) => {
+            Failure::new(ErrorKind::VerifyFailed, format!("verify {name:?} exited with {code}")).with_hint(log)
+        }
+        (None, ProcessEnd::Signal(signal)) => {
+            Failure::new(ErrorKind::VerifyFailed, format!("verify {name:?} died of signal {signal}")).with_hint(log)
+        }
+    }
+}
+
+fn unrunnable(shown: &Text, why: &str) -> Failure {
+    Failure::new(ErrorKind::VerifyUnrunnable, format!("verify {:?} {why}", shown.to_string_lossy()))
+}
+
+async fn watch(check: &Check<'_>, signals: &mut Signals) -> io::Result<(ProcessEnd, Option<StopCause>)> {
+    let log = File::options().write(true).create(true).truncate(true).mode(0o600).open(&check.log)?;
+    let argv = [OsString::from("/bin/sh"), OsString::from("-c"), check.command.as_os_str().to_owned()];
+    let child = process::launch(&Launch {
+        argv: &argv,
+        cwd: check.cwd,
+        environment: check.variables,
+        stdin: ChildStdin::Null,
+        stdout: ChildStdout::File(log),
+        foreground: None,
+    })?;
+    let outcome = attend(&child, check, signals).await;
+    child.signal_group(Signal::KILL);
+    child.reap();
+    outcome
+}
+
+async fn attend(
+    child: &Running,
+    check: &Check<'_>,
+    signals: &mut Signals,
+) -> io::Result<(ProcessEnd, Option<StopCause>)> {
+    let ended = AsyncFd::with_interest(child.pidfd().as_fd(), Interest::READABLE)?;
+    let mut deadline = check.timeout.map(|timeout| (Instant::now() + timeout, AttemptEvent::TimeElapsed));
+    let mut state = AttemptState::Running;
+    loop {
+        let due = deadline.map_or_else(Instant::now, |(due, _)| due);
+        let event = tokio::select! {
+            biased;
+            ready = ended.readable() => {
+                ready?.clear_ready();
+                match child.has_ended()? {
+                    Some(process::Ended { code: Some(code), .. }) => AttemptEvent::Exited(ProcessEnd::Code(code)),
+                    Some(end) => AttemptEvent::Exited(ProcessEnd::Signal(end.signal.unwrap_or(0))),
+                    None => continue,
+                }
+            }
+            signal = signals.next() => AttemptEvent::Signalled(signal),
+            () = sleep_until(due), if deadline.is_some() => {
+                deadline.take().map_or(AttemptEvent::GraceElapsed, |(_, event)| event)
+            }
+        };
+        match step(&mut state, event) {
+            Action::Wait => {}
+            Action::Terminate => {
+                child.signal_group(Signal::TERM);
+                deadline = Some((Instant::now() + check.kill_after, AttemptEvent::GraceElapsed));
+            }
+            Action::Kill => child.signal_group(Signal::KILL),
+            Action::Finish(outcome) => return Ok((outcome.end, outcome.stopped)),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Which filesystem a path is on, as far as renames go: two paths are on the same place if a rename between them
+//! cannot answer EXDEV.
+
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
+/// A mounted filesystem. Two bind mounts of one filesystem are two places: `rename(2)` refuses to cross them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    device: (u32, u32),
+    mount: Option<u64>,
+}
+
+/// The place of an existing path, symbolic links not followed.
+pub fn place(path: &Path) -> io::Result<Place> {
+    let flags = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let stat = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, flags)?;
+    // Kernels before 5.8 do not tell the mount; the device decides there.
+    let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
+    Ok(Place { device: (stat.stx_dev_major, stat.stx_dev_minor), mount: told.then_some(stat.stx_mnt_id) })
+}
+
+/// The nearest ancestor of a path (itself included) that exists.
+pub fn nearest_existing(path: &Path) -> &Path {
+    path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok()).unwrap_or(Path::new("/"))
+}

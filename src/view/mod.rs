@@ -1,0 +1,3 @@
+//! Floor 3: what an agent may see and change, composed from kernel facilities.
+
+pub mod staging;
