@@ -1,5 +1,6 @@
 //! agentguard.
 
+pub mod cmd;
 pub mod model;
 pub mod rules;
 pub mod store;

@@ -1,1 +1,4 @@
 //! x
+
+pub mod append_file;
+pub mod append_lock;
