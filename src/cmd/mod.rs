@@ -1,4 +1,5 @@
-//! Floor 5: one file per subcommand: a request in, lower floors called, an answer out.
+//! Floor 5: one file per subcommand: a request in, lower floors called, an answer written to the writer it is given.
+//! Knows nothing of the command line's grammar, of exit codes, or of which stream the writer is.
 
 pub mod demo;
 pub mod fsck;

@@ -10,4 +10,5 @@ pub mod placeholder;
 pub mod recovery;
 pub mod redact;
 pub mod reproduction;
+pub mod run_ref;
 pub mod step;

@@ -4,6 +4,7 @@ pub mod capture;
 pub mod changes;
 pub mod git_state;
 pub mod journal;
+pub mod log;
 pub mod publish;
 pub mod run_dir;
 pub mod state_dir;

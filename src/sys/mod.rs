@@ -1,5 +1,7 @@
 //! Floor 2: one kernel or file facility per file, and the only floor with `unsafe`.
 
+pub mod append_file;
+pub mod append_lock;
 pub mod clock;
 pub mod crash;
 pub mod descriptor;

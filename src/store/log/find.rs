@@ -1,0 +1,127 @@
+//! From a reference to the one line it names.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use super::scan::{self, Hits};
+use super::{Line, LineHead, NewestFirst, ReadError, RunLog};
+use crate::model::{RunId, Timestamp};
+use crate::rules::run_ref::{RunRef, is_failure};
+
+/// A run that may have been meant.
+pub type Candidate = LineHead;
+
+/// How many of the newest runs are offered instead of one that is not there.
+const OFFERED: usize = 5;
+
+/// The reference names no run, or several.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// More than one.
+    #[error("{reference} may be any of {count} runs")]
+    Ambiguous {
+        /// As it was given.
+        reference: RunRef,
+        /// How many runs match.
+        count: u64,
+        /// The newest ten of them, newest first.
+        candidates: Vec<Candidate>,
+    },
+    /// None.
+    #[error("no run {reference} in {log}")]
+    Unknown {
+        /// As it was given.
+        reference: RunRef,
+        /// The log.
+        log: std::path::PathBuf,
+        /// The newest runs there are, newest first.
+        recent: Vec<Candidate>,
+    },
+}
+
+impl RunLog {
+    /// The line of the run that is meant. Damaged lines are passed over, except that a run is found by an id that
+    /// can still be read at the start of its line.
+    pub fn find(&self, reference: &RunRef) -> Result<Line, FindError> {
+        let found = match reference {
+            RunRef::Back(steps) => nth(self.newest_first()?, |_| true, *steps)?,
+            RunRef::NewestFailed => nth(self.newest_first()?, |head| is_failure(head.status), 0)?,
+            RunRef::Id(id) => self.find_id(id)?,
+            RunRef::Part(_) => return self.find_part(reference),
+        };
+        found.ok_or_else(|| self.unknown(reference))
+    }
+
+    /// Whether the log holds a line of this run.
+    pub fn contains(&self, id: &RunId) -> Result<bool, ReadError> {
+        Ok(self.find_id(id)?.is_some())
+    }
+
+    fn find_id(&self, id: &RunId) -> Result<Option<Line>, ReadError> {
+        let Some((file, end)) = self.open_whole_lines()? else { return Ok(None) };
+        let started = Timestamp::from_unix_micros(i64::try_from(id.unix_millis() * 1000).unwrap_or(i64::MAX));
+        scan::find_one(&file, end, &id.to_string(), started)
+            .and_then(|offset| offset.map(|offset| line_at(&file, offset)).transpose())
+            .map_err(ReadError::at(self.path()))
+    }
+
+    fn find_part(&self, reference: &RunRef) -> Result<Line, FindError> {
+        let RunRef::Part(part) = reference else { return Err(self.unknown(reference)) };
+        let Some((file, end)) = self.open_whole_lines()? else { return Err(self.unknown(reference)) };
+        let hits = scan::find_all(&file, end, |id| part.names(id)).map_err(ReadError::at(self.path()))?;
+        match hits.count {
+            0 => Err(self.unknown(reference)),
+            1 => Ok(line_at(&file, hits.newest[0]).map_err(ReadError::at(self.path()))?),
+            count => {
+                let candidates = candidates(&file, &hits, self.path())?;
+                Err(FindError::Ambiguous { reference: reference.clone(), count, candidates })
+            }
+        }
+    }
+
+    fn unknown(&self, reference: &RunRef) -> FindError {
+        let recent =
+            self.newest_first().map(|lines| lines.filter_map(|line| line.ok()?.head().ok()).take(OFFERED).collect());
+        let recent = recent.unwrap_or_default();
+        FindError::Unknown { reference: reference.clone(), log: self.path().to_path_buf(), recent }
+    }
+}
+
+/// The newest line but `skip` of those that are wanted.
+fn nth(lines: NewestFirst, wanted: impl Fn(&LineHead) -> bool, skip: usize) -> Result<Option<Line>, ReadError> {
+    let mut left = skip;
+    for line in lines {
+        let line = line?;
+        if !line.head().is_ok_and(|head| wanted(&head)) {
+            continue;
+        }
+        if left == 0 {
+            return Ok(Some(line));
+        }
+        left -= 1;
+    }
+    Ok(None)
+}
+
+/// The whole line that begins there.
+fn line_at(file: &File, offset: u64) -> io::Result<Line> {
+    let mut reader = BufReader::new(file.try_clone()?);
+    reader.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    reader.by_ref().read_until(b'\n', &mut bytes)?;
+    bytes.pop();
+    Ok(Line { offset, bytes })
+}
+
+fn candidates(file: &File, hits: &Hits, path: &Path) -> Result<Vec<Candidate>, ReadError> {
+    let mut runs = Vec::with_capacity(Hits::KEPT);
+    for offset in hits.newest.iter().rev() {
+        let line = line_at(file, *offset).map_err(ReadError::at(path))?;
+        runs.extend(line.head());
+    }
+    Ok(runs)
+}

@@ -1,0 +1,48 @@
+//! The run log, `runs.jsonl`: one line per ended run, append-only, a hash chain.
+//!
+//! Each line is one `RunRecord` as compact JSON in the contract's field order, `run_id` first and `prev` last.
+//! `prev` is the SHA-256 of the line before, its newline included: `sed -n 7p runs.jsonl | sha256sum` is what line
+//! 8 says. Writers hold `runs.lock` while a line is added; readers never take it, and read a line only up to the
+//! last newline that was there when they began.
+//!
+//! Knows nothing of how a run went, of run directories, or of terminals.
+
+mod append;
+mod backward;
+mod check;
+mod find;
+mod read;
+mod scan;
+mod tail;
+
+use std::path::{Path, PathBuf};
+
+pub use append::{AppendError, Appended};
+pub use backward::NewestFirst;
+pub use check::{Checked, Problem, ProblemKind};
+pub use find::{Candidate, FindError};
+pub use read::{Damage, InOrder, Line, LineHead, ReadError};
+
+/// The run log of one state directory. Opens its files anew for each operation, so one value may serve threads.
+#[derive(Clone, Debug)]
+pub struct RunLog {
+    state_dir: PathBuf,
+    path: PathBuf,
+    lock_path: PathBuf,
+}
+
+impl RunLog {
+    /// The log in this state directory; the directory must exist before a line is appended, the log need not.
+    pub fn at(state_dir: &Path) -> Self {
+        Self {
+            state_dir: state_dir.to_path_buf(),
+            path: state_dir.join("runs.jsonl"),
+            lock_path: state_dir.join("runs.lock"),
+        }
+    }
+
+    /// Where the log is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}

@@ -1,0 +1,147 @@
+//! Lines of the log as readers see them, oldest first; see `backward.rs` for newest first.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Take};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{RunLog, backward};
+use crate::model::{ErrorClass, RunId, RunRecord, Status, Text, Timestamp};
+
+/// The log could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("read the run log {path}")]
+pub struct ReadError {
+    /// The log.
+    pub path: PathBuf,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+impl ReadError {
+    pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+        |source| Self { path: path.to_path_buf(), source }
+    }
+}
+
+/// A line that is not a record: the rest of the log is still good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the line at byte {offset} is damaged: {what}")]
+pub struct Damage {
+    /// Offset of the line's first byte in the log.
+    pub offset: u64,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// One whole line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Offset of its first byte in the log.
+    pub offset: u64,
+    /// Its bytes, without the newline.
+    pub bytes: Vec<u8>,
+}
+
+/// What is needed to tell a run from others.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct LineHead {
+    /// Which run.
+    pub run_id: RunId,
+    /// When it began.
+    pub start_time: Timestamp,
+    /// When it ended.
+    pub end_time: Timestamp,
+    /// How.
+    pub status: Status,
+    /// The recovery pattern of its failure.
+    pub error_class: Option<ErrorClass>,
+    /// Whose it was.
+    pub agent: Text,
+}
+
+impl Line {
+    /// Offset just past the line's newline.
+    pub fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64 + 1
+    }
+
+    /// The record.
+    pub fn record(&self) -> Result<RunRecord, Damage> {
+        self.parse()
+    }
+
+    /// The part of the record that tells runs apart: cheaper than the whole, and the whole line must still be JSON.
+    pub fn head(&self) -> Result<LineHead, Damage> {
+        self.parse()
+    }
+
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Damage> {
+        serde_json::from_slice(&self.bytes).map_err(|error| Damage { offset: self.offset, what: error.to_string() })
+    }
+}
+
+/// The whole lines of the log, oldest first.
+#[derive(Debug)]
+pub struct InOrder {
+    path: PathBuf,
+    reader: Option<BufReader<Take<File>>>,
+    offset: u64,
+}
+
+impl RunLog {
+    /// The whole lines that are in the log now, oldest first, one in memory at a time; none where there is no log.
+    pub fn in_order(&self) -> Result<InOrder, ReadError> {
+        let reader = self.open_whole_lines()?.map(|(file, len)| BufReader::with_capacity(1 << 18, file.take(len)));
+        Ok(InOrder { path: self.path.clone(), reader, offset: 0 })
+    }
+
+    /// The log and the offset past its last newline; `None` where there is no log yet.
+    pub(super) fn open_whole_lines(&self) -> Result<Option<(File, u64)>, ReadError> {
+        loop {
+            let Some((file, len)) = self.open_for_reading()? else { return Ok(None) };
+            match backward::whole_lines_end(&file, len) {
+                // A writer set a torn tail aside since the length was read.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                found => return found.map(|end| Some((file, end))).map_err(ReadError::at(&self.path)),
+            }
+        }
+    }
+
+    /// The log and its length.
+    pub(super) fn open_for_reading(&self) -> Result<Option<(File, u64)>, ReadError> {
+        let failed = ReadError::at(&self.path);
+        match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => {
+                let file = opened.map_err(&failed)?;
+                let len = file.metadata().map_err(&failed)?.len();
+                Ok(Some((file, len)))
+            }
+        }
+    }
+}
+
+impl InOrder {
+    fn read_line(&mut self) -> io::Result<Option<Line>> {
+        let Some(reader) = self.reader.as_mut() else { return Ok(None) };
+        let mut bytes = Vec::new();
+        reader.read_until(b'\n', &mut bytes)?;
+        if bytes.pop() != Some(b'\n') {
+            return Ok(None);
+        }
+        let line = Line { offset: self.offset, bytes };
+        self.offset = line.end();
+        Ok(Some(line))
+    }
+}
+
+impl Iterator for InOrder {
+    type Item = Result<Line, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read_line().map_err(ReadError::at(&self.path)).transpose()
+    }
+}
