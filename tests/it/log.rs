@@ -127,6 +127,53 @@ fn fifty_writers_at_once_leave_fifty_whole_lines_and_one_chain() {
     assert_eq!(project.problems(), []);
 }
 
+const WRITER_DIR: &str = "AGENTGUARD_TEST_WRITER_DIR";
+const WRITER_NUMBER: &str = "AGENTGUARD_TEST_WRITER_NUMBER";
+
+/// The other half of the next test, which runs it in processes of their own; by itself it has nothing to do.
+#[test]
+fn a_writer_process_appends_until_it_is_killed() {
+    let (Some(dir), Ok(writer)) = (std::env::var_os(WRITER_DIR), std::env::var(WRITER_NUMBER)) else { return };
+    let log = RunLog::at(Path::new(&dir));
+    let writer: u64 = writer.parse().expect("a number");
+    for number in 0.. {
+        let mut record = record(writer * 1_000_000 + number);
+        record.labels.insert("padding".into(), "x".repeat(100_000));
+        let _ = log.append(&mut record).expect("append");
+    }
+}
+
+#[test]
+fn processes_that_are_killed_while_they_append_leave_a_log_that_goes_on_whole() {
+    let project = Project::new();
+    let me = std::env::current_exe().expect("this test");
+    let mut writers: Vec<_> = (0..4)
+        .map(|number| {
+            Command::new(&me)
+                .args(["--exact", "log::a_writer_process_appends_until_it_is_killed"])
+                .env(WRITER_DIR, project.dir.path())
+                .env(WRITER_NUMBER, number.to_string())
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .expect("spawn a writer")
+        })
+        .collect();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    for (killed, writer) in (1..).zip(&mut writers) {
+        while fs::metadata(project.log.path()).map_or(0, |log| log.len()) < killed * 2_000_000 {
+            assert!(std::time::Instant::now() < deadline, "writers write");
+            std::thread::yield_now();
+        }
+        writer.kill().expect("kill");
+        writer.wait().expect("wait");
+    }
+    // A kill may fall between two pages of one write: then the tail is torn, kept aside, and the chain goes on.
+    let _ = project.log.append(&mut record(999)).expect("append");
+    let lines = project.lines();
+    assert!(lines.len() >= 60, "{} lines", lines.len());
+    assert_eq!(project.problems(), []);
+}
+
 #[test]
 fn a_line_torn_at_any_byte_is_moved_aside_and_the_chain_goes_on() {
     let project = Project::with_runs(3);

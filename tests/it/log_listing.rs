@@ -148,6 +148,16 @@ fn names_that_would_command_a_terminal_are_spelled_out_and_come_back_from_json_a
 }
 
 #[test]
+fn what_is_said_about_a_damaged_line_holds_nothing_that_a_terminal_obeys() {
+    let (_dir, runs) = log_of([record(0)]);
+    let text = fs::read_to_string(runs.path()).expect("log");
+    fs::write(runs.path(), text.replace("succeeded", "\\u001b[2J\u{202e}")).expect("write");
+    let (_, warned, answer) = listed(&runs, LogFilters::default(), None, TABLE);
+    assert_eq!(answer.damaged, 1);
+    assert!(warned.contains("\\u{1b}[2J\\u{202e}"), "{warned:?}");
+}
+
+#[test]
 fn the_page_has_the_failure_its_hint_the_end_of_the_failed_verify_and_the_place_in_the_log() {
     let mut run = RunRecord { status: Status::Rejected, error_class: Some(ErrorClass::SilentDrift), ..record(1) };
     run.error = Some(Failure::new(ErrorKind::VerifyFailed, "make check exited with 2").with_hint("read the log"));

@@ -79,6 +79,13 @@ fn a_part_that_begins_one_id_and_ends_another_is_ambiguous() {
 }
 
 #[test]
+fn a_run_with_two_lines_is_still_one_run() {
+    let (_dir, log) = log_of([record(0), record(1), record(0)]);
+    assert_eq!(found(&log, &run_id(0).short()), run_id(0));
+    assert_eq!(found(&log, &run_id(0).to_string()), run_id(0));
+}
+
+#[test]
 fn an_unknown_run_names_the_newest_ones_and_text_that_is_no_reference_is_refused() {
     let (_dir, log) = log_of((0..8).map(record));
     let error = choose(&log, &run_id(100).to_string()).expect_err("not there").to_string();
