@@ -189,6 +189,9 @@ fn the_page_has_the_failure_its_hint_the_end_of_the_failed_verify_and_the_place_
         assert!(page.contains(part), "{part:?} is missing in\n{page}");
     }
     assert!(!page.contains("| line 19"));
+    fs::write(run_dir.join("verify-2.log.tail"), "the very end\n").expect("tail of the verify log");
+    let page = shown(&dir, "@", ShowWhat::Summary(Paint::Plain));
+    assert!(page.contains("     | the very end\n") && !page.contains("| line 29"), "{page}");
 }
 
 #[test]
