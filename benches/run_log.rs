@@ -4,6 +4,7 @@
 //! run_log gen DIR N           a log of N records in DIR, hash chain included; prints the id of one in the middle
 //! run_log log DIR N           the N newest as a table
 //! run_log jsonl DIR N         the N newest as they are stored
+//! run_log scan DIR            no run at all, having looked at every one for its status
 //! run_log show DIR RUN        one run
 //! run_log find DIR RUN        the stored line of one run
 //! run_log check DIR           the whole chain
@@ -30,7 +31,7 @@ fn record(number: u64) -> RunRecord {
     let bits = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let start = 1_764_000_000_000 + number * 1500;
     let mut random = [0_u8; 10];
-    random[..8].copy_from_slice(&bits.to_be_bytes());
+    random[2..].copy_from_slice(&bits.to_be_bytes());
     let digest = |salt: u64| Some(Digest(sha2::Sha256::digest((bits ^ salt).to_be_bytes()).into()));
     let micros = |millis: u64| Timestamp::from_unix_micros(i64::try_from(millis * 1000).unwrap_or(0));
     let failed = number % 23 == 22;
@@ -97,8 +98,8 @@ fn generate(dir: &Path, count: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(dir: &Path, limit: usize, format: LogFormat) -> anyhow::Result<()> {
-    let request = LogRequest { filters: LogFilters::default(), limit: Some(limit), format };
+fn list(dir: &Path, limit: usize, format: LogFormat, filters: LogFilters) -> anyhow::Result<()> {
+    let request = LogRequest { filters, limit: Some(limit), format };
     let answer = log(&RunLog::at(dir), &request, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
     if answer.damaged > 0 {
         bail!("{} damaged lines", answer.damaged);
@@ -131,9 +132,14 @@ fn run(arguments: &[&str]) -> anyhow::Result<()> {
     match *arguments {
         ["gen", dir, count] => generate(Path::new(dir), count.parse()?),
         ["log", dir, limit] => {
-            list(Path::new(dir), limit.parse()?, LogFormat::Table { width: Some(120), paint: Paint::Plain })
+            let format = LogFormat::Table { width: Some(120), paint: Paint::Plain };
+            list(Path::new(dir), limit.parse()?, format, LogFilters::default())
         }
-        ["jsonl", dir, limit] => list(Path::new(dir), limit.parse()?, LogFormat::Jsonl),
+        ["jsonl", dir, limit] => list(Path::new(dir), limit.parse()?, LogFormat::Jsonl, LogFilters::default()),
+        ["scan", dir] => {
+            let filters = LogFilters { statuses: vec![Status::Interrupted], ..LogFilters::default() };
+            list(Path::new(dir), 1, LogFormat::Jsonl, filters)
+        }
         ["show", dir, run] => {
             let request = ShowRequest { run: run.to_owned(), what: ShowWhat::Summary(Paint::Plain) };
             show(Path::new(dir), &request, &mut std::io::stdout().lock())

@@ -100,7 +100,7 @@ pub fn log(log: &RunLog, request: &LogRequest, out: &mut dyn Write, warn: &mut d
             Err(damage) => {
                 answer.damaged += 1;
                 let path = escape(log.path().as_os_str().as_encoded_bytes());
-                unless_closed(writeln!(warn, "{path}: {}", escape(damage.to_string().as_bytes())))?;
+                unless_closed(writeln!(warn, "{path}: {damage}"))?;
             }
         }
     }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 /// A SHA-256 of bytes that can be printed (see the rule for each hash where it is computed).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest(#[schemars(with = "String", regex(pattern = r"^[0-9a-f]{64}$"))] pub [u8; 32]);
+#[schemars(extend("pattern" = r"^[0-9a-f]{64}$"))]
+pub struct Digest(pub [u8; 32]);
 
 /// The text was not 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

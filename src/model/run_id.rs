@@ -10,13 +10,8 @@ use uuid::Uuid;
 /// The identity of one run: lower-case, hyphenated UUIDv7. Its 16 bytes are also the W3C trace id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct RunId(
-    #[schemars(
-        with = "String",
-        regex(pattern = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
-    )]
-    Uuid,
-);
+#[schemars(extend("pattern" = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"))]
+pub struct RunId(Uuid);
 
 /// The text was not a lower-case hyphenated UUIDv7.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 /// An instant in UTC with microsecond precision, e.g. `2026-11-23T12:00:00.000000Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct Timestamp(
-    #[schemars(with = "String", regex(pattern = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"))] DateTime<Utc>,
-);
+#[schemars(extend("pattern" = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"))]
+pub struct Timestamp(DateTime<Utc>);
 
 /// The text was not RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

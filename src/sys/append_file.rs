@@ -16,30 +16,13 @@ pub fn open(path: &Path) -> io::Result<File> {
 
 /// Appends all the bytes to a file that is `old_len` long, or leaves it `old_len` long.
 ///
-/// A full disk gives a short write first and `ENOSPC` only at the next one, so a short write is taken back and
-/// tried once more: the second try either succeeds or names the reason. A crash in between leaves a torn tail.
-pub fn append_whole(file: &File, bytes: &[u8], old_len: u64) -> io::Result<()> {
-    match append_once(file, bytes, old_len) {
-        Err(error) if error.kind() == io::ErrorKind::WriteZero => append_once(file, bytes, old_len),
-        done => done,
-    }
-}
-
-fn append_once(mut file: &File, bytes: &[u8], old_len: u64) -> io::Result<()> {
-    let written = loop {
-        match file.write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => break done?,
-        }
-    };
-    if written == bytes.len() {
-        return Ok(());
-    }
-    file.set_len(old_len)?;
-    // What the kernel says about the missing part is the reason the caller wants to hear.
-    let reason = file.write(&bytes[written..]).err();
-    file.set_len(old_len)?;
-    Err(reason.unwrap_or_else(|| io::ErrorKind::WriteZero.into()))
+/// A full disk gives a short write first and `ENOSPC` only when the rest is tried, and then the part is taken back. A
+/// crash in between, or a failure to take it back, leaves a torn tail.
+pub fn append_whole(mut file: &File, bytes: &[u8], old_len: u64) -> io::Result<()> {
+    file.write_all(bytes).inspect_err(|_| {
+        // The reason for the short write is what the caller wants to hear; the next writer repairs what stays.
+        _ = file.set_len(old_len);
+    })
 }
 
 /// Sets blocks aside past the end of the file without making it longer, so that a line fits once the disk is full.

@@ -120,10 +120,14 @@ impl Page<'_> {
         }
     }
 
-    /// The end of `verify-N.log`; nothing where it is gone, because `gc` may have taken it.
+    /// The end of `verify-N.log`, which is in `verify-N.log.tail` where the output was longer than is kept of its
+    /// beginning; nothing where both are gone, because `gc` may have taken them.
     fn verify_output(&self, text: &mut String, number: usize) {
         let run_dir = self.state_dir.join("runs").join(self.record.run_id.to_string());
-        let Some(end) = end_of(&run_dir.join(format!("verify-{number}.log"))) else { return };
+        let parts = [format!("verify-{number}.log.tail"), format!("verify-{number}.log")];
+        let Some(end) = parts.iter().filter_map(|part| end_of(&run_dir.join(part))).find(|end| !end.is_empty()) else {
+            return;
+        };
         let lines: Vec<&[u8]> = end.trim_ascii_end().split(|byte| *byte == b'\n').collect();
         for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
             // Writing to a String cannot fail.

@@ -130,9 +130,8 @@ impl Check<'_> {
 
 /// A line of this version must be a whole record; of a newer one only the chain is known.
 fn judge(line: &Line) -> Result<Chained, Damage> {
-    let chained: Chained = line.parse()?;
-    if chained.schema <= RECORD_SCHEMA {
-        line.parse::<RunRecord>()?;
+    match line.record() {
+        Ok(RunRecord { run_id, schema, prev, .. }) => Ok(Chained { run_id, schema, prev }),
+        Err(damage) => line.parse().ok().filter(|newer: &Chained| newer.schema > RECORD_SCHEMA).ok_or(damage),
     }
-    Ok(chained)
 }

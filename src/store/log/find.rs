@@ -78,6 +78,9 @@ impl RunLog {
             1 => Ok(line_at(&file, hits.newest[0]).map_err(ReadError::at(self.path()))?),
             count => {
                 let candidates = candidates(&file, &hits, self.path())?;
+                if let Some(id) = the_only_run(&candidates, count) {
+                    return self.find_id(&id)?.ok_or_else(|| self.unknown(reference));
+                }
                 Err(FindError::Ambiguous { reference: reference.clone(), count, candidates })
             }
         }
@@ -115,6 +118,13 @@ fn line_at(file: &File, offset: u64) -> io::Result<Line> {
     reader.by_ref().read_until(b'\n', &mut bytes)?;
     bytes.pop();
     Ok(Line { offset, bytes })
+}
+
+/// The run, where all the lines are of the same one: a duplicate line is for `check` to report.
+fn the_only_run(candidates: &[Candidate], lines: u64) -> Option<RunId> {
+    let first = candidates.first()?.run_id;
+    let same = candidates.iter().filter(|run| run.run_id == first).count() as u64;
+    (same == lines).then_some(first)
 }
 
 fn candidates(file: &File, hits: &Hits, path: &Path) -> Result<Vec<Candidate>, ReadError> {

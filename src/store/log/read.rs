@@ -32,7 +32,7 @@ impl ReadError {
 pub struct Damage {
     /// Offset of the line's first byte in the log.
     pub offset: u64,
-    /// What is wrong with it.
+    /// What is wrong with it; holds no control character.
     pub what: String,
 }
 
@@ -79,8 +79,21 @@ impl Line {
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Damage> {
-        serde_json::from_slice(&self.bytes).map_err(|error| Damage { offset: self.offset, what: error.to_string() })
+        serde_json::from_slice(&self.bytes)
+            .map_err(|error| Damage { offset: self.offset, what: printable(&error.to_string()) })
     }
+}
+
+/// The message without what a terminal would obey: it quotes the damaged line.
+fn printable(message: &str) -> String {
+    let mut shown = String::with_capacity(message.len());
+    for letter in message.chars() {
+        match letter {
+            '"' | '\'' | '\\' => shown.push(letter),
+            letter => shown.extend(letter.escape_debug()),
+        }
+    }
+    shown
 }
 
 /// The whole lines of the log, oldest first.
