@@ -9,7 +9,13 @@ use clap_complete::Shell;
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
 /// nothing.
 #[derive(Debug, Parser)]
-#[command(name = "agentguard", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "agentguard",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 #[command(after_long_help = "Start with `agentguard demo`. Every command has examples in its own --help.")]
 pub struct Cli {
     /// Where runs are recorded [default: .agentguard in the project root]
@@ -46,19 +52,25 @@ pub enum Command {
     /// Show all about one run
     Show(ShowArgs),
     /// Finish or take back interrupted commits, write missing records, sweep leftovers
-    #[command(after_long_help = "Examples:\n  agentguard recover\n\nExits with 1 if something could not be recovered; `run` and `replay` recover by themselves.")]
+    #[command(
+        after_long_help = "Examples:\n  agentguard recover\n\nExits with 1 if something could not be recovered; `run` and `replay` recover by themselves."
+    )]
     Recover,
     /// Check the log's chain, the run directories and the snapshots; repair nothing
     #[command(after_long_help = "Examples:\n  agentguard fsck\n\nExits with 1 if there is a problem.")]
     Fsck,
     /// See it work: small agents through success, a partial write, a drift and a replay
-    #[command(after_long_help = "Examples:\n  agentguard demo\n\nEverything happens in a temporary directory, which is removed at the end.")]
+    #[command(
+        after_long_help = "Examples:\n  agentguard demo\n\nEverything happens in a temporary directory, which is removed at the end."
+    )]
     Demo,
     /// Print the JSON Schema of the run record
     #[command(after_long_help = "Examples:\n  agentguard schema > run-record.schema.json")]
     Schema,
     /// Print shell completions
-    #[command(after_long_help = "Examples:\n  agentguard completions bash > /etc/bash_completion.d/agentguard\n  agentguard completions zsh > ~/.zfunc/_agentguard")]
+    #[command(
+        after_long_help = "Examples:\n  agentguard completions bash > /etc/bash_completion.d/agentguard\n  agentguard completions zsh > ~/.zfunc/_agentguard"
+    )]
     Completions {
         /// Which shell
         shell: Shell,

@@ -145,7 +145,10 @@ fn run_command(args: RunArgs, state_dir: Option<&Path>) -> anyhow::Result<ExitCo
 
 fn tell(finished: &Finished, talk: Talk) {
     if let Some(path) = &finished.repaired {
-        say(&format!("agentguard: warning: the log's torn end was moved to {}", escape(path.as_os_str().as_encoded_bytes())));
+        say(&format!(
+            "agentguard: warning: the log's torn end was moved to {}",
+            escape(path.as_os_str().as_encoded_bytes())
+        ));
     }
     if talk.volume > Volume::Quiet {
         say(&summary(finished));
@@ -162,10 +165,8 @@ fn write_record(path: &Path, record: &RunRecord) -> anyhow::Result<()> {
 }
 
 fn replay_command(args: ReplayArgs, state_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let talk = Talk {
-        volume: volume(args.talk.quiet, args.talk.verbose),
-        progress: args.talk.progress.unwrap_or(When::Auto),
-    };
+    let talk =
+        Talk { volume: volume(args.talk.quiet, args.talk.verbose), progress: args.talk.progress.unwrap_or(When::Auto) };
     let as_recorded = args.command.is_empty() && !args.commit;
     let request = ReplayRequest {
         at: surroundings(state_dir)?,
@@ -190,7 +191,8 @@ fn replay_command(args: ReplayArgs, state_dir: Option<&Path>) -> anyhow::Result<
 fn replay_code(replayed: &Replayed, as_recorded: bool) -> ExitCode {
     let own = replayed.finished.record.guard_exit_code.unwrap_or(GUARD_FAILED);
     // A replay that was told to stop, or that agentguard could not carry out, says nothing about the original.
-    let stopped = replayed.finished.record.error.as_ref().is_some_and(|error| error.kind == crate::model::ErrorKind::Cancelled);
+    let stopped =
+        replayed.finished.record.error.as_ref().is_some_and(|error| error.kind == crate::model::ErrorKind::Cancelled);
     match (as_recorded && !stopped, replayed.comparison.reproduced()) {
         (true, true) => ExitCode::SUCCESS,
         (true, false) if own == GUARD_FAILED => code(own),
@@ -199,12 +201,7 @@ fn replay_code(replayed: &Replayed, as_recorded: bool) -> ExitCode {
     }
 }
 
-fn log_answer(
-    args: &LogArgs,
-    state_dir: Option<&Path>,
-    color: When,
-    out: &mut dyn Write,
-) -> anyhow::Result<ExitCode> {
+fn log_answer(args: &LogArgs, state_dir: Option<&Path>, color: When, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let state = StateDir::open(&surroundings(state_dir)?.state)?;
     let request = LogRequest {
         filters: LogFilters {

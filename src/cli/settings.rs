@@ -74,7 +74,8 @@ impl Layered<'_> {
 
     fn strings(&self, key: &str, typed: Vec<String>) -> anyhow::Result<Vec<String>> {
         let typed = typed.into_iter().map(OsString::from).collect();
-        let utf8 = |value: OsString| value.into_string().map_err(|value| anyhow::anyhow!("--{key}: {value:?} is no UTF-8"));
+        let utf8 =
+            |value: OsString| value.into_string().map_err(|value| anyhow::anyhow!("--{key}: {value:?} is no UTF-8"));
         self.list(key, typed)?.into_iter().map(utf8).collect()
     }
 

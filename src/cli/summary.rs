@@ -29,7 +29,11 @@ fn outcome(finished: &Finished) -> String {
         (Status::Succeeded, _) => "nothing to publish: the agent staged nothing".to_owned(),
         (status, Some(error)) => {
             let message = escape(error.message.as_bytes());
-            if record.published { format!("{status}: {message}") } else { format!("{status}, nothing published: {message}") }
+            if record.published {
+                format!("{status}: {message}")
+            } else {
+                format!("{status}, nothing published: {message}")
+            }
         }
         (status, None) => status.to_string(),
     }

@@ -26,7 +26,10 @@ const AGENTS: [(&str, &str); 4] = [
         "drifts.sh",
         "# Says it is done. The total is made up.\nprintf '# Sales\\n\\nTotal: about 300\\n' > \"$AGENTGUARD_STAGING/summary.md\"\necho 'All done!'\n",
     ),
-    ("verify.sh", "# A total is digits, and nothing else.\ngrep -Eqx 'Total: [0-9]+' \"$AGENTGUARD_RESULT/summary.md\"\n"),
+    (
+        "verify.sh",
+        "# A total is digits, and nothing else.\ngrep -Eqx 'Total: [0-9]+' \"$AGENTGUARD_RESULT/summary.md\"\n",
+    ),
 ];
 
 const VERIFY: &str = "sh agents/verify.sh";
@@ -41,19 +44,50 @@ struct Step {
 const STEPS: [Step; 6] = [
     Step {
         title: "An agent writes a report. It is verified, then published in one rename.",
-        arguments: &["run", "--input", "sales.csv", "--out", "report", "--verify", VERIFY, "--", "sh", "agents/report.sh"],
+        arguments: &[
+            "run",
+            "--input",
+            "sales.csv",
+            "--out",
+            "report",
+            "--verify",
+            VERIFY,
+            "--",
+            "sh",
+            "agents/report.sh",
+        ],
         exit_code: 0,
     },
     Step {
         title: "The next one dies half way. Nobody ever sees its half of a report.",
         arguments: &[
-            "run", "--input", "sales.csv", "--out", "report", "--verify", VERIFY, "--", "sh", "agents/dies-half-way.sh",
+            "run",
+            "--input",
+            "sales.csv",
+            "--out",
+            "report",
+            "--verify",
+            VERIFY,
+            "--",
+            "sh",
+            "agents/dies-half-way.sh",
         ],
         exit_code: 7,
     },
     Step {
         title: "The next one says it succeeded, and is wrong. The gate rejects it.",
-        arguments: &["run", "--input", "sales.csv", "--out", "report", "--verify", VERIFY, "--", "sh", "agents/drifts.sh"],
+        arguments: &[
+            "run",
+            "--input",
+            "sales.csv",
+            "--out",
+            "report",
+            "--verify",
+            VERIFY,
+            "--",
+            "sh",
+            "agents/drifts.sh",
+        ],
         exit_code: 120,
     },
     Step {
@@ -107,7 +141,8 @@ fn prepare(project: &Path) -> anyhow::Result<()> {
 }
 
 fn play(program: &Path, project: &Path, number: usize, step: &Step, out: &mut dyn Write) -> anyhow::Result<()> {
-    let words: Vec<Text> = std::iter::once("agentguard").chain(step.arguments.iter().copied()).map(Text::from).collect();
+    let words: Vec<Text> =
+        std::iter::once("agentguard").chain(step.arguments.iter().copied()).map(Text::from).collect();
     writeln!(out, "\n{number}. {}\n   $ {}", step.title, shell_quote(&words))?;
     out.flush()?;
     let mut command = Command::new(program);
@@ -127,10 +162,19 @@ fn play(program: &Path, project: &Path, number: usize, step: &Step, out: &mut dy
         writeln!(out, "   {line}")?;
     }
     if let Ok(summary) = std::fs::read_to_string(project.join("report/summary.md")) {
-        writeln!(out, "   exit code {}; report/summary.md says {:?}", code(&played), summary.lines().last().unwrap_or(""))?;
+        writeln!(
+            out,
+            "   exit code {}; report/summary.md says {:?}",
+            code(&played),
+            summary.lines().last().unwrap_or("")
+        )?;
     }
     if played.status.code() != Some(step.exit_code) {
-        bail!("the demo did not come out as it should: step {number} ended with {}, not {}", code(&played), step.exit_code);
+        bail!(
+            "the demo did not come out as it should: step {number} ended with {}, not {}",
+            code(&played),
+            step.exit_code
+        );
     }
     Ok(())
 }

@@ -61,7 +61,11 @@ pub fn replay(request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::
     let original = choose(&log, &request.run)?.record().with_context(|| format!("cannot read {:?}", log.path()))?;
     let dir = RunDir::of(&state, original.run_id);
     if !dir.exists() {
-        bail!("run {} is in the log and its directory {:?} is gone: it cannot be replayed", original.run_id, dir.path());
+        bail!(
+            "run {} is in the log and its directory {:?} is gone: it cannot be replayed",
+            original.run_id,
+            dir.path()
+        );
     }
     let recorded = dir.read_spec()?;
     let journal = journal::read(&dir.journal())?;
@@ -78,12 +82,7 @@ pub fn replay(request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::
 }
 
 /// The recorded specification, with the recorded snapshot as its inputs.
-fn respecify(
-    recorded: &RunSpec,
-    run_id: RunId,
-    journal: &[Event],
-    request: &ReplayRequest,
-) -> anyhow::Result<RunSpec> {
+fn respecify(recorded: &RunSpec, run_id: RunId, journal: &[Event], request: &ReplayRequest) -> anyhow::Result<RunSpec> {
     let taken = journal.iter().find_map(|event| match event {
         Event::Snapshotted(taken) => Some(taken.snapshot.clone()),
         _ => None,

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use crate::model::spec::{
-    GatePolicy, InputPolicy, InputSource, PublishPolicy, RunSpec, StagingBase, TimePolicy,
-};
+use crate::model::spec::{GatePolicy, InputPolicy, InputSource, PublishPolicy, RunSpec, StagingBase, TimePolicy};
 use crate::model::{ByteSize, RunId, Text};
 use crate::run::driver::{Connections, drive};
 use crate::run::progress::{Progress, Warning};
@@ -81,9 +79,8 @@ pub fn run(request: &RunRequest, progress: &Arc<dyn Progress>) -> anyhow::Result
     let spec = specify(request)?;
     let state = StateDir::open_or_create(&request.at.state)?;
     report_recovered(&recover(&state), progress);
-    let connect = |_: &_| {
-        Ok(Connections { stdin: StdinPlan::observe(), stdout: Passing::ToStdout, stderr: Passing::ToStderr })
-    };
+    let connect =
+        |_: &_| Ok(Connections { stdin: StdinPlan::observe(), stdout: Passing::ToStdout, stderr: Passing::ToStderr });
     Ok(drive(&state, clock::new_run_id(), spec, connect, progress)?)
 }
 
@@ -100,7 +97,9 @@ pub fn report_recovered(recovered: &[Recovered], progress: &Arc<dyn Progress>) {
 pub fn describe(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Forgotten => "it had not begun; what it had made was removed".to_owned(),
-        Outcome::Interrupted => "its supervisor died; entered in the log as interrupted, nothing was published".to_owned(),
+        Outcome::Interrupted => {
+            "its supervisor died; entered in the log as interrupted, nothing was published".to_owned()
+        }
         Outcome::Completed => "its commit was completed; the new result is in place".to_owned(),
         Outcome::TakenBack(why) => format!("its commit was taken back: {why}"),
         Outcome::Entered => "it had ended; entered in the log".to_owned(),

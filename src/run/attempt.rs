@@ -3,14 +3,12 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
@@ -31,7 +29,7 @@ use super::begin::Target;
 use super::ended::{Life, Stage};
 use super::environment::AttemptPlaces;
 use super::progress::{Progress, Stage as Shown, Warning};
-use super::signals::Signals;
+use super::signals::{Heard, Signals};
 use super::snapshot::{Snapshotted, with_stdin};
 use super::stdin::{Keep, Kept, StdinPlan, keep_beside};
 
@@ -301,7 +299,7 @@ async fn attend(
     foreground: Option<&Foreground>,
     signals: &mut Signals,
 ) -> io::Result<AttemptOutcome> {
-    let ended = AsyncFd::with_interest(child.pidfd().as_fd(), Interest::READABLE)?;
+    let ended = child.ending()?;
     let far = Instant::now() + Duration::from_secs(60 * 60 * 24 * 365 * 30);
     let elapsed = time.timeout.map_or(far, |timeout| Instant::now() + timeout);
     let mut grace = far;
@@ -317,7 +315,13 @@ async fn attend(
                     None => continue,
                 }
             }
-            signal = signals.next() => AttemptEvent::Signalled(signal),
+            heard = signals.hear() => match heard {
+                Heard::Stop(signal) => AttemptEvent::Signalled(signal),
+                Heard::ChildChanged => {
+                    suspend_together(child, foreground);
+                    continue;
+                }
+            },
             () = sleep_until(elapsed), if !timed_out => {
                 timed_out = true;
                 AttemptEvent::TimeElapsed
@@ -325,10 +329,6 @@ async fn attend(
             () = sleep_until(grace), if grace < far => {
                 grace = far;
                 AttemptEvent::GraceElapsed
-            }
-            () = signals.child_changed(), if foreground.is_some() => {
-                suspend_together(child, foreground);
-                continue;
             }
         };
         match step(&mut state, event) {
@@ -474,4 +474,3 @@ fn warn_about_relays(watched: &Watched, progress: &Arc<dyn Progress>) {
         }
     }
 }
-

@@ -182,13 +182,15 @@ fn prepare(life: &Life, staged: &[StagedTarget], tree: &SealedTree) -> Result<Ve
     let mut operations = Vec::with_capacity(staged.len());
     for (number, one) in staged.iter().enumerate() {
         let near = bring_near(life, one, number).map_err(|error| {
-            Failure::new(ErrorKind::PublishIo, format!("cannot copy to the filesystem of {:?}: {error}", one.target.output.path))
+            Failure::new(
+                ErrorKind::PublishIo,
+                format!("cannot copy to the filesystem of {:?}: {error}", one.target.output.path),
+            )
         })?;
         operations.push(plan(life, one, near, number).map_err(failed)?);
     }
-    flush(&operations, tree).map_err(|error| {
-        Failure::new(ErrorKind::PublishIo, format!("the result cannot be made durable: {error}"))
-    })?;
+    flush(&operations, tree)
+        .map_err(|error| Failure::new(ErrorKind::PublishIo, format!("the result cannot be made durable: {error}")))?;
     crash::point("commit.flushed").map_err(failed)?;
     Ok(operations)
 }
@@ -246,7 +248,8 @@ fn is_sibling(path: &Path, run_id: RunId) -> bool {
 fn flush(operations: &[TargetOperation], tree: &SealedTree) -> io::Result<()> {
     for operation in operations {
         let staged = operation.staged.as_path();
-        let each = if tree.files <= SYNC_EACH { durable::sync_tree(staged) } else { Err(io::ErrorKind::Unsupported.into()) };
+        let each =
+            if tree.files <= SYNC_EACH { durable::sync_tree(staged) } else { Err(io::ErrorKind::Unsupported.into()) };
         match each {
             Ok(()) => {}
             // Many files, or one that its owner may not read: all at once.

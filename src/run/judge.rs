@@ -99,7 +99,9 @@ fn names_of<'a>(path: &'a [u8], tree: &SealedTree) -> (&'a Path, Option<&'a Path
         let rest = path.strip_prefix(&root[..])?;
         match rest.strip_prefix(b"/") {
             Some(below) => Some(below),
-            None if rest.is_empty() => root.rsplit(|byte| *byte == b'/').next().and_then(|name| path.get(path.len() - name.len()..)),
+            None if rest.is_empty() => {
+                root.rsplit(|byte| *byte == b'/').next().and_then(|name| path.get(path.len() - name.len()..))
+            }
             None => None,
         }
     });
@@ -116,10 +118,8 @@ fn glob_sets(globs: &[String]) -> Vec<GlobSet> {
 }
 
 fn compare(tree: &SealedTree, staged: &[StagedTarget]) -> io::Result<(Vec<Change>, Changes)> {
-    let targets: Vec<(Vec<u8>, PathBuf)> = staged
-        .iter()
-        .map(|one| (one.target.output.name.0.clone(), one.target.output.path.to_path_buf()))
-        .collect();
+    let targets: Vec<(Vec<u8>, PathBuf)> =
+        staged.iter().map(|one| (one.target.output.name.0.clone(), one.target.output.path.to_path_buf())).collect();
     changes(&tree.manifest, &targets)
 }
 
@@ -183,7 +183,10 @@ async fn copy_result(sealed: &SealedRun, signals: &mut Signals) -> io::Result<Wo
     let (from, scratch) = (sealed.places.staging.path.clone(), sealed.life.dir.join("scratch"));
     let work = move || {
         let failed = |error: &dyn std::error::Error| {
-            Failure::new(ErrorKind::VerifyUnrunnable, format!("the result cannot be copied for verify: {}", chain(error)))
+            Failure::new(
+                ErrorKind::VerifyUnrunnable,
+                format!("the result cannot be copied for verify: {}", chain(error)),
+            )
         };
         crate::sys::remove::remove_tree(&scratch).map_err(|error| failed(&error))?;
         crate::store::state_dir::make_private_directory(&scratch).map_err(|error| failed(&error))?;

@@ -150,9 +150,7 @@ fn kind_of(wished: OutputKind, path: &Path) -> Result<OutputKind, String> {
     match (wished, kind.is_dir()) {
         (OutputKind::Directory, false) => Ok(OutputKind::File),
         (OutputKind::Directory, true) | (OutputKind::File | OutputKind::Stdout, false) => Ok(wished),
-        (OutputKind::File | OutputKind::Stdout, true) => {
-            Err(format!("is a directory: write --out {}", path.display()))
-        }
+        (OutputKind::File | OutputKind::Stdout, true) => Err(format!("is a directory: write --out {}", path.display())),
     }
 }
 
@@ -322,7 +320,9 @@ fn without_nested(roots: BTreeSet<InputRoot>) -> Vec<InputRoot> {
     let paths: Vec<PathBuf> = roots.iter().map(|root| root.path.to_path_buf()).collect();
     roots
         .into_iter()
-        .filter(|root| !paths.iter().any(|other| other != root.path.as_path() && root.path.as_path().starts_with(other)))
+        .filter(|root| {
+            !paths.iter().any(|other| other != root.path.as_path() && root.path.as_path().starts_with(other))
+        })
         .collect()
 }
 

@@ -10,7 +10,7 @@ use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, Sealed};
 use crate::model::spec::StagingBase;
 use crate::rules::exit_code::AgentExit;
-use crate::store::snapshot::{CaptureRoot, Sealing, SealedTree, seal_roots};
+use crate::store::snapshot::{CaptureRoot, SealedTree, Sealing, seal_roots};
 use crate::sys::{clock, durable, identity};
 
 use super::attempt::Attempted;
@@ -60,7 +60,9 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
     };
     let tree = match interruptible(signals, work).await {
         Ok(Worked::Done(Ok(tree))) => tree,
-        Ok(Worked::Done(Err(sealing))) => return Err(life.end(Status::Failed, Some(failure.unwrap_or(sealing)), agent)),
+        Ok(Worked::Done(Err(sealing))) => {
+            return Err(life.end(Status::Failed, Some(failure.unwrap_or(sealing)), agent));
+        }
         Ok(Worked::Cancelled(signal)) => return Err(cancelled(life, signal)),
         Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
     };
@@ -111,10 +113,7 @@ fn staged_path(staging: &Path, target: &Target) -> PathBuf {
 
 /// The roots of the output listing.
 pub fn roots_of(staged: &[StagedTarget]) -> Vec<CaptureRoot> {
-    staged
-        .iter()
-        .map(|one| CaptureRoot { name: one.target.output.name.0.clone(), path: one.staged.clone() })
-        .collect()
+    staged.iter().map(|one| CaptureRoot { name: one.target.output.name.0.clone(), path: one.staged.clone() }).collect()
 }
 
 fn read_staging(

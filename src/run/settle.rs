@@ -67,7 +67,8 @@ pub fn settle(ended: Ended) -> Result<Finished, SettleError> {
     }
     if life.journal.phase() == Phase::Committing {
         // The intention was written and nothing was applied (or all of it was taken back).
-        let failure = failure.clone().unwrap_or_else(|| Failure::new(ErrorKind::PublishIo, "the commit was taken back"));
+        let failure =
+            failure.clone().unwrap_or_else(|| Failure::new(ErrorKind::PublishIo, "the commit was taken back"));
         let aborted = Event::CommitAborted(CommitAborted { time: clock::now(), failure });
         life.journal.append(aborted).map_err(SettleError::Journal)?;
     }

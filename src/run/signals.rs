@@ -8,6 +8,15 @@ use tokio::sync::oneshot;
 
 use crate::sys::process::is_ignored;
 
+/// What a signal says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Stop; which signal said so.
+    Stop(i32),
+    /// A child was stopped, continued, or has ended.
+    ChildChanged,
+}
+
 /// SIGINT, SIGTERM and SIGHUP, as they come. One that the caller had ignored (`nohup`) stays ignored.
 #[derive(Debug)]
 pub struct Signals {
@@ -31,10 +40,10 @@ impl Signals {
 
     /// The next signal that says stop.
     pub async fn next(&mut self) -> i32 {
-        tokio::select! {
-            () = received(&mut self.interrupt) => SignalKind::interrupt().as_raw_value(),
-            () = received(&mut self.terminate) => SignalKind::terminate().as_raw_value(),
-            () = received(&mut self.hangup) => SignalKind::hangup().as_raw_value(),
+        loop {
+            if let Heard::Stop(signal) = self.hear().await {
+                return signal;
+            }
         }
     }
 
@@ -44,9 +53,14 @@ impl Signals {
         Ok(())
     }
 
-    /// A child was stopped, continued, or has ended.
-    pub async fn child_changed(&mut self) {
-        received(&mut self.child).await;
+    /// The next signal of either kind.
+    pub async fn hear(&mut self) -> Heard {
+        tokio::select! {
+            () = received(&mut self.interrupt) => Heard::Stop(SignalKind::interrupt().as_raw_value()),
+            () = received(&mut self.terminate) => Heard::Stop(SignalKind::terminate().as_raw_value()),
+            () = received(&mut self.hangup) => Heard::Stop(SignalKind::hangup().as_raw_value()),
+            () = received(&mut self.child) => Heard::ChildChanged,
+        }
     }
 }
 

@@ -93,8 +93,8 @@ fn freeze(
                 .iter()
                 .map(|root| CaptureRoot { name: root.name.0.clone(), path: root.path.to_path_buf() })
                 .collect();
-            let capture = CapturePolicy::new(&policy.exclude, vec![state], policy.limit.0)
-                .map_err(|error| failed(&error))?;
+            let capture =
+                CapturePolicy::new(&policy.exclude, vec![state], policy.limit.0).map_err(|error| failed(&error))?;
             let show = |files, bytes| progress.stage(Shown::Snapshot { files, bytes: ByteSize(bytes) });
             let captured = store.capture(project, &roots, &capture, &show).map_err(|error| explain(&error))?;
             SnapshotTaken {

@@ -3,14 +3,11 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
 use crate::model::Text;
@@ -121,7 +118,7 @@ async fn attend(
     check: &Check<'_>,
     signals: &mut Signals,
 ) -> io::Result<(ProcessEnd, Option<StopCause>)> {
-    let ended = AsyncFd::with_interest(child.pidfd().as_fd(), Interest::READABLE)?;
+    let ended = child.ending()?;
     let mut deadline = check.timeout.map(|timeout| (Instant::now() + timeout, AttemptEvent::TimeElapsed));
     let mut state = AttemptState::Running;
     loop {

@@ -7,5 +7,6 @@ pub mod journal;
 pub mod log;
 pub mod publish;
 pub mod run_dir;
+pub mod snapshot;
 pub mod state_dir;
 pub mod trash;

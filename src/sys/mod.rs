@@ -16,3 +16,4 @@ pub mod relay;
 pub mod remove;
 pub mod rename;
 pub mod terminal;
+pub mod tree_copy;

@@ -3,12 +3,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::terminal::Foreground;
 
@@ -148,15 +151,17 @@ pub fn find_program(program: &OsStr) -> Option<PathBuf> {
 }
 
 impl Running {
-    /// Readable when the child has ended.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    /// Readable when the child has ended; to be waited for in an event loop.
+    pub fn ending(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let own = self.pidfd.try_clone()?;
+        // SAFETY: the descriptor is owned by the AsyncFd and stays open as long as it is registered.
+        Ok(unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }?)
     }
 
     /// Whether the child has ended; it stays a zombie, so that its group's number cannot be reused.
     pub fn has_ended(&self) -> io::Result<Option<Ended>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        Ok(waitid(WaitId::PidFd(self.pidfd()), options)?.map(|status| ended(&status)))
+        Ok(waitid(WaitId::PidFd(self.pidfd.as_fd()), options)?.map(|status| ended(&status)))
     }
 
     /// Sends a signal to the child's whole group. A group that is gone is fine.
@@ -166,13 +171,13 @@ impl Running {
 
     /// Takes the ended child's status away, so that it is no zombie any more.
     pub fn reap(&self) {
-        let _ = waitid(WaitId::PidFd(self.pidfd()), WaitIdOptions::EXITED);
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 
     /// Whether the child was stopped (Ctrl-Z) since this was last asked.
     pub fn was_stopped(&self) -> bool {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
-        matches!(waitid(WaitId::PidFd(self.pidfd()), options), Ok(Some(_)))
+        matches!(waitid(WaitId::PidFd(self.pidfd.as_fd()), options), Ok(Some(_)))
     }
 
     /// The child's process group.

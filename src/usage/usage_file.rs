@@ -89,7 +89,9 @@ mod tests {
     fn lines_add_up_and_what_says_nothing_stays_unknown() {
         assert_eq!(read(Path::new("/nonexistent/usage")), Reported::default());
         assert_eq!(reported("garbage\n{\"input_tokens\":-1}\n{\"input_tok"), Reported::default());
-        let two = reported("{\"input_tokens\":10,\"output_tokens\":2,\"model\":\"b\"}\n{\"input_tokens\":5,\"cost_usd\":0.5,\"model\":\"a\"}\n");
+        let two = reported(
+            "{\"input_tokens\":10,\"output_tokens\":2,\"model\":\"b\"}\n{\"input_tokens\":5,\"cost_usd\":0.5,\"model\":\"a\"}\n",
+        );
         let usage = two.usage.expect("figures");
         assert_eq!((usage.input_uncached, usage.output, usage.calls, usage.tokens()), (15, 2, Some(2), Some(17)));
         assert_eq!(usage.models, ["a", "b"]);

@@ -1,0 +1,241 @@
+//! A temporary project, and the built binary run in it as a user would.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use agentguard::model::RunRecord;
+
+/// The built binary; `AGENTGUARD_TEST_BIN` names a copy that an ordinary user may reach.
+pub fn binary() -> PathBuf {
+    std::env::var_os("AGENTGUARD_TEST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_agentguard").into(), PathBuf::from)
+}
+
+/// The sources that tests compare with; `AGENTGUARD_TEST_ROOT` names a copy that an ordinary user may reach.
+pub fn source_root() -> PathBuf {
+    std::env::var_os("AGENTGUARD_TEST_ROOT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
+/// A project of its own, with its own configuration file so that nothing above it counts.
+pub struct Project {
+    dir: tempfile::TempDir,
+}
+
+impl Project {
+    pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    pub fn below(parent: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("ag-test-").tempdir_in(parent).expect("temporary directory");
+        fs::write(dir.path().join("agentguard.toml"), "").expect("configuration");
+        Self { dir }
+    }
+
+    /// The project's directory, links resolved.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().canonicalize().expect("exists")
+    }
+
+    pub fn join(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        self.path().join(Path::new(name.as_ref()))
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.join(".agentguard")
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+        fs::write(&path, content).expect("written");
+        path
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The binary, to be run here, with nothing of an outer agentguard in its environment.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(binary());
+        for (name, _) in std::env::vars_os() {
+            if name.as_bytes().starts_with(b"AGENTGUARD_") {
+                command.env_remove(name);
+            }
+        }
+        command.env_remove("CI").args(arguments).current_dir(self.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn ag<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Outcome {
+        Outcome::of(self.command(arguments).output().expect("the binary runs"))
+    }
+
+    /// `agentguard run OPTIONS -- sh -c SCRIPT`.
+    pub fn run(&self, options: &[&str], script: &str) -> Outcome {
+        let arguments: Vec<&str> = ["run"].iter().chain(options).chain(&["--", "sh", "-c", script]).copied().collect();
+        self.ag(&arguments)
+    }
+
+    /// The same, left running.
+    pub fn spawn(&self, options: &[&str], script: &str) -> Child {
+        let arguments: Vec<&str> = ["run"].iter().chain(options).chain(&["--", "sh", "-c", script]).copied().collect();
+        self.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned")
+    }
+
+    /// Every record of the log, oldest first, each validated against the schema.
+    pub fn records(&self) -> Vec<RunRecord> {
+        let log = fs::read_to_string(self.state().join("runs.jsonl")).unwrap_or_default();
+        log.lines()
+            .map(|line| {
+                super::support::validate_record(line);
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
+            .collect()
+    }
+
+    /// The newest record.
+    pub fn last(&self) -> RunRecord {
+        self.records().pop().expect("a record")
+    }
+
+    /// Names in the project that are neither the state directory nor the configuration.
+    pub fn visible_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.path())
+            .expect("readable")
+            .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+            .filter(|name| name != ".agentguard" && name != "agentguard.toml")
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// What is left of ended runs that should be gone: staging, scratch, inputs, tmp, marks, temporary names.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for entry in walkdir::WalkDir::new(self.state()).into_iter().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let parent = entry.path().parent().and_then(Path::file_name).map(OsStr::to_string_lossy);
+            let transient = ["staging", "scratch", "inputs", "tmp"].contains(&name.as_str()) && entry.depth() == 3;
+            let marked = parent.as_deref() == Some("live");
+            if transient || marked || name.starts_with("tmp-") {
+                left.push(entry.path().display().to_string());
+            }
+        }
+        left
+    }
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Outcome {
+    pub fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Asserts the exit code, showing everything if it is another.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.text(), self.stderr);
+        self
+    }
+
+    /// Asserts that standard error says something.
+    #[track_caller]
+    pub fn says(self, words: &str) -> Self {
+        assert!(self.stderr.contains(words), "not said: {words:?}\nstderr: {}", self.stderr);
+        self
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// Everything about a tree that must not change when a run fails: kind, mode, times, inode, links, content.
+pub fn exact_state(top: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in walkdir::WalkDir::new(top).sort_by_file_name() {
+        let Ok(entry) = entry else { continue };
+        let stat = entry.path().symlink_metadata().expect("stat");
+        let content = if stat.is_file() {
+            format!("{:?}", fs::read(entry.path()).map(|bytes| agentguard_hash(&bytes)))
+        } else {
+            format!("{:?}", fs::read_link(entry.path()).ok())
+        };
+        lines.push(format!(
+            "{:?} {:o} {} {} {}.{} {content}",
+            entry.path().strip_prefix(top).expect("below"),
+            stat.mode(),
+            stat.ino(),
+            stat.nlink(),
+            stat.mtime(),
+            stat.mtime_nsec()
+        ));
+    }
+    lines
+}
+
+fn agentguard_hash(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Waits for a condition; a test that waits for nothing fails with its name.
+#[track_caller]
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether a process is alive and no zombie.
+pub fn is_alive(pid: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = status.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+    state.is_some_and(|state| state != "Z" && state != "X")
+}
+
+/// Feeds a child's standard input and waits for it.
+pub fn feed(mut child: Child, input: &[u8]) -> Outcome {
+    let mut pipe = child.stdin.take().expect("a pipe");
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        // The agent may close its end before everything was written.
+        let _ = pipe.write_all(&input);
+    });
+    let outcome = Outcome::of(child.wait_with_output().expect("waited"));
+    writer.join().expect("the writer ends");
+    outcome
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A test that needs what is missing says so, unless CI demands it.
+pub fn skip(facility: &str, why: &str) {
+    let required = std::env::var("AGENTGUARD_TEST_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|one| one == facility), "{facility} is required here: {why}");
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "skipped: {facility}: {why}");
+}
