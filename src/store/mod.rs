@@ -1,1 +1,3 @@
-//! x
+//! Floor 3: bytes on disk, their formats and versions.
+
+pub mod snapshot;

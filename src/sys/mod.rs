@@ -1,3 +1,8 @@
 //! Floor 2: one kernel or file facility per file; the only floor with `unsafe`.
 
+pub mod copy;
+
 pub mod crash;
+pub mod mmap;
+pub mod walk;
+pub mod xattr;
