@@ -45,11 +45,7 @@ pub fn reflink(from: &File, to: &File) -> bool {
 
 /// Calls `visit(start, length)` for each stretch of data below `size`; a filesystem that knows no holes is one
 /// stretch (lseek(2), `SEEK_DATA`).
-pub fn for_each_extent(
-    file: &File,
-    size: u64,
-    mut visit: impl FnMut(u64, u64) -> io::Result<()>,
-) -> io::Result<()> {
+pub fn for_each_extent(file: &File, size: u64, mut visit: impl FnMut(u64, u64) -> io::Result<()>) -> io::Result<()> {
     let mut at = 0;
     while at < size {
         let start = match seek(file, SeekFrom::Data(at)) {

@@ -9,7 +9,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, fstat, openat, openat2, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, fstat, openat, openat2, readlinkat, statat,
+};
 use rustix::io::Errno;
 
 /// Longest path handed to one system call; `PATH_MAX` is 4096 with the NUL (`limits.h`).
@@ -83,9 +85,7 @@ impl Stat {
     /// Whether this is the same object with, as far as stat can tell, the same content and metadata. The access
     /// time and the link count do not matter (a new link shows in the ctime).
     pub fn same_as(&self, other: &Self) -> bool {
-        let key = |stat: &Self| {
-            (stat.dev, stat.ino, stat.mode, stat.uid, stat.gid, stat.size, stat.mtime, stat.ctime)
-        };
+        let key = |stat: &Self| (stat.dev, stat.ino, stat.mode, stat.uid, stat.gid, stat.size, stat.mtime, stat.ctime);
         key(self) == key(other)
     }
 }
@@ -132,11 +132,8 @@ pub fn c_path(path: &[u8]) -> io::Result<CString> {
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-const REGULAR: OFlags = OFlags::RDONLY
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
+const REGULAR: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// Opens the directory at `path` below `base`, however long the path; empty means `base` itself. No component may
 /// be a symbolic link (`ELOOP`).
@@ -193,6 +190,11 @@ pub fn open_file_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
 /// Opens a directory by path, following links: a root named on the command line.
 pub fn open_dir(path: &[u8]) -> io::Result<OwnedFd> {
     Ok(openat(CWD, path, DIRECTORY, Mode::empty())?)
+}
+
+/// Opens a directory by path; the last component must not be a link.
+pub fn open_dir_itself(path: &[u8]) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
 /// Opens a file by path, following links. The caller must have seen that it is regular, and must look again.

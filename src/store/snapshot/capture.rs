@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::CaptureError;
 use super::fast;
-use super::gather::{Gathered, Plan, gather};
+use super::gather::{Gathered, Plan, RootLinks, gather};
 use super::largest::largest_directories;
 use super::layout::{Layout, StoreError, make_dir};
 use super::manifest::{Location, is_root_name};
@@ -64,6 +64,7 @@ pub(super) fn capture(layout: &Layout, request: &Request<'_>) -> Result<Captured
     let storing = Storing::new(layout, table.as_ref().map_or_else(|| newest_packs(layout), StatTable::packs));
     let plan = Plan {
         roots: &roots,
+        root_links: RootLinks::Follow,
         exclude: &request.policy.exclude,
         skip: skipped(&request.policy.skip),
         limit_bytes: request.policy.limit_bytes,
@@ -121,7 +122,8 @@ fn key_of(request: &Request<'_>, roots: &[CaptureRoot]) -> Digest {
     Digest(sum.finalize().into())
 }
 
-fn skipped(paths: &[std::path::PathBuf]) -> Vec<(u64, u64)> {
+/// Device and inode of the directories that are never entered.
+pub(super) fn skipped(paths: &[std::path::PathBuf]) -> Vec<(u64, u64)> {
     paths
         .iter()
         .filter_map(|path| std::fs::metadata(path).ok())
@@ -183,12 +185,7 @@ fn store(
 }
 
 /// The previous snapshot, if what was gathered is the same again.
-fn still_there(
-    storing: &Storing<'_>,
-    gathered: &Gathered,
-    names: &[Digest],
-    header: &Header,
-) -> Option<Placed> {
+fn still_there(storing: &Storing<'_>, gathered: &Gathered, names: &[Digest], header: &Header) -> Option<Placed> {
     let own = names.iter().position(|name| *name == header.pack)?;
     let pack = &storing.packs[own];
     if !pack.is_there || !storing.writer.is_empty() {
@@ -235,10 +232,8 @@ fn write_table(
         other => other,
     };
     let out = BufWriter::with_capacity(256 << 10, &temporary.file);
-    let mut out = gathered
-        .tree
-        .encode_table(out, header, &listed, renumber)
-        .map_err(StoreError::at("write", &temporary.path))?;
+    let mut out =
+        gathered.tree.encode_table(out, header, &listed, renumber).map_err(StoreError::at("write", &temporary.path))?;
     out.flush().map_err(StoreError::at("write", &temporary.path))?;
     drop(out);
     temporary.publish(&layout.table(key))?;

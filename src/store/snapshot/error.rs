@@ -28,6 +28,9 @@ pub enum CaptureError {
         /// The three largest directories directly below the roots, with their bytes, largest first.
         largest: Vec<(Text, u64)>,
     },
+    /// More entries than the formats can number (2^32).
+    #[error("too many entries")]
+    TooMany,
     /// The store could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),

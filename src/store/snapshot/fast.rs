@@ -25,7 +25,8 @@ pub(super) fn is_unchanged(table: &StatTable, layout: &Layout, project: &Path, r
         return false;
     }
     let Ok(base) = File::open(project) else { return false };
-    let look = Look { table, layout, base: base.as_fd(), paths: root_paths(project, roots), stop: AtomicBool::new(false) };
+    let look =
+        Look { table, layout, base: base.as_fd(), paths: root_paths(project, roots), stop: AtomicBool::new(false) };
     let len = table.len();
     if look.root_count() != Some(roots.len()) {
         return false;
@@ -41,9 +42,10 @@ pub(super) fn is_unchanged(table: &StatTable, layout: &Layout, project: &Path, r
 }
 
 fn packs_are_there(table: &StatTable, layout: &Layout) -> bool {
-    table.packs().iter().all(|(name, size)| {
-        std::fs::metadata(layout.pack(*name)).is_ok_and(|found| found.len() == *size)
-    })
+    table
+        .packs()
+        .iter()
+        .all(|(name, size)| std::fs::metadata(layout.pack(*name)).is_ok_and(|found| found.len() == *size))
 }
 
 /// Paths of the roots, relative to the project where they are below it: the shorter the path, the faster the stat.

@@ -23,10 +23,20 @@ use crate::sys::xattr;
 const SPLIT_NAMES: usize = 1024;
 const DIRENT_BYTES: usize = 64 << 10;
 
+/// What a root that is a symbolic link means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RootLinks {
+    /// What it points to, as with `cp -H`.
+    Follow,
+    /// The link itself.
+    Keep,
+}
+
 /// What a walk is asked to do.
 pub(super) struct Plan<'a> {
     /// Sorted by name, without duplicates.
     pub(super) roots: &'a [CaptureRoot],
+    pub(super) root_links: RootLinks,
     pub(super) exclude: &'a Exclude,
     /// Device and inode of directories that are never entered.
     pub(super) skip: Vec<(u64, u64)>,

@@ -19,15 +19,11 @@ const CHUNK_BYTES: usize = 1 << 20;
 const CHUNKS: usize = 4;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Why a large content could not be taken in.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum LargeError {
-    /// The user's file could not be read.
-    #[error("cannot read")]
-    Source(#[source] io::Error),
-    /// The store could not be written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// Which side of a copy failed.
+#[derive(Debug)]
+pub(super) enum CopyFailed {
+    Read(io::Error),
+    Write(io::Error),
 }
 
 /// A content that is (or was already) under its name in `large/`.
@@ -36,30 +32,36 @@ pub(super) struct Stored {
     pub(super) is_new: bool,
 }
 
-/// Copies `size` bytes of `file` into the store, hashing them on the way. The content is durable on return, its
-/// name once `large/` is synced.
-pub(super) fn store(layout: &Layout, file: &File, size: u64, sparse: bool) -> Result<Stored, LargeError> {
+/// Copies `size` bytes of `file` into the store, hashing them on the way; the inner error is the user's file's. The
+/// content is durable on return, its name once `large/` is synced.
+pub(super) fn store(layout: &Layout, file: &File, size: u64, sparse: bool) -> Result<io::Result<Stored>, StoreError> {
     let temporary = layout.temporary()?;
-    let digest = if reflink(file, &temporary.file) {
-        temporary.file.set_len(size).map_err(StoreError::at("write", &temporary.path))?;
-        hash_file(&temporary.file, size).map_err(LargeError::Source)?
-    } else if sparse {
-        temporary.file.set_len(size).map_err(StoreError::at("write", &temporary.path))?;
-        copy_extents(file, size, |at, bytes| temporary.file.write_all_at(bytes, at))?
-    } else {
-        copy_hashed(file, size, &temporary.file).map_err(|error| match error {
-            CopyFailed::Read(source) => LargeError::Source(source),
-            CopyFailed::Write(source) => StoreError::at("write", &temporary.path)(source).into(),
-        })?
+    let digest = match copy_in(file, &temporary.file, size, sparse) {
+        Ok(digest) => digest,
+        Err(CopyFailed::Read(source)) => return Ok(Err(source)),
+        Err(CopyFailed::Write(source)) => return Err(StoreError::at("write", &temporary.path)(source)),
     };
     let target = layout.large(digest);
     if std::fs::metadata(&target).is_ok_and(|found| found.len() == size) {
-        return Ok(Stored { digest, is_new: false });
+        return Ok(Ok(Stored { digest, is_new: false }));
     }
     make_dir(&layout.large)?;
     temporary.file.sync_data().map_err(StoreError::at("sync", &temporary.path))?;
     temporary.publish(&target)?;
-    Ok(Stored { digest, is_new: true })
+    Ok(Ok(Stored { digest, is_new: true }))
+}
+
+/// Fills `to`, an empty file, with the first `size` bytes of `from`, and tells their SHA-256.
+pub(super) fn copy_in(from: &File, to: &File, size: u64, sparse: bool) -> Result<Digest, CopyFailed> {
+    if reflink(from, to) {
+        to.set_len(size).map_err(CopyFailed::Write)?;
+        return hash_file(to, size).map_err(CopyFailed::Read);
+    }
+    if sparse {
+        to.set_len(size).map_err(CopyFailed::Write)?;
+        return copy_extents(from, size, to);
+    }
+    copy_hashed(from, size, to)
 }
 
 /// SHA-256 of the first `size` bytes of a file, from its start.
@@ -79,31 +81,29 @@ pub(super) fn hash_file(file: &File, size: u64) -> io::Result<Digest> {
     Ok(Digest(sum.finalize().into()))
 }
 
-/// Hashes a file with holes: the data is read, and handed on; the holes are hashed as the zeros they are.
-fn copy_extents(
-    file: &File,
-    size: u64,
-    mut write: impl FnMut(u64, &[u8]) -> io::Result<()>,
-) -> Result<Digest, LargeError> {
+/// Copies a file with holes: the holes are hashed as the zeros they are, and not written.
+fn copy_extents(from: &File, size: u64, to: &File) -> Result<Digest, CopyFailed> {
     let mut sum = Sha256::new();
     let mut buffer = vec![0_u8; CHUNK_BYTES];
     let mut hashed = 0;
-    for_each_extent(file, size, |start, len| {
+    let mut written = Ok(());
+    let read = for_each_extent(from, size, |start, len| {
         hash_zeros(&mut sum, start - hashed);
         hashed = start;
-        while hashed < start + len {
+        while hashed < start + len && written.is_ok() {
             let want = usize::try_from(start + len - hashed).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-            let got = file.read_at(&mut buffer[..want], hashed)?;
+            let got = from.read_at(&mut buffer[..want], hashed)?;
             if got == 0 {
                 break;
             }
             sum.update(&buffer[..got]);
-            write(hashed, &buffer[..got])?;
+            written = to.write_all_at(&buffer[..got], hashed);
             hashed += got as u64;
         }
         Ok(())
-    })
-    .map_err(LargeError::Source)?;
+    });
+    written.map_err(CopyFailed::Write)?;
+    read.map_err(CopyFailed::Read)?;
     hash_zeros(&mut sum, size - hashed);
     Ok(Digest(sum.finalize().into()))
 }
@@ -114,11 +114,6 @@ fn hash_zeros(sum: &mut Sha256, mut len: u64) {
         sum.update(&ZEROS[..usize::try_from(step).unwrap_or(ZEROS.len())]);
         len -= step;
     }
-}
-
-enum CopyFailed {
-    Read(io::Error),
-    Write(io::Error),
 }
 
 /// One thread reads and hashes, the other writes; a few chunks go round.

@@ -44,7 +44,6 @@ impl StoreError {
 /// The directories of one store.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
-    pub(super) state: PathBuf,
     pub(super) snapshots: PathBuf,
     pub(super) packs: PathBuf,
     pub(super) large: PathBuf,
@@ -54,13 +53,7 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn at(state: &Path) -> Self {
         let snapshots = state.join("snapshots");
-        Self {
-            state: state.to_path_buf(),
-            packs: snapshots.join("packs"),
-            large: snapshots.join("large"),
-            snapshots,
-            cache: state.join("cache"),
-        }
+        Self { packs: snapshots.join("packs"), large: snapshots.join("large"), snapshots, cache: state.join("cache") }
     }
 
     pub(super) fn pack(&self, digest: Digest) -> PathBuf {

@@ -114,12 +114,10 @@ impl Pack {
     /// Everything that is wrong: each content is re-hashed, and nothing may lie between or beyond them.
     pub(super) fn check(&self) -> Vec<Damage> {
         let mut slots: Vec<Slot> = (0..self.len()).filter_map(|number| self.slot(number)).collect();
-        let mut wrong: Vec<Damage> =
-            slots.iter().filter_map(|slot| self.read(slot.digest).err()).collect();
+        let mut wrong: Vec<Damage> = slots.iter().filter_map(|slot| self.read(slot.digest).err()).collect();
         slots.sort_unstable_by_key(|slot| slot.at);
-        let end = slots.iter().try_fold(MAGIC.len() as u64, |at, slot| {
-            (slot.at == at).then(|| at.saturating_add(slot.len))
-        });
+        let end =
+            slots.iter().try_fold(MAGIC.len() as u64, |at, slot| (slot.at == at).then(|| at.saturating_add(slot.len)));
         if end != Some(self.index_at as u64) {
             wrong.push(Damage::Shape);
         }

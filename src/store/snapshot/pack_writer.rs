@@ -93,7 +93,7 @@ impl<'a> PackWriter<'a> {
         self.temporary.into_inner().expect("created above").publish(&self.layout.pack(name))?;
         sync_dir(packs)?;
         crash::point("snapshot.published").map_err(StoreError::at("publish", packs))?;
-        Ok(Published { name, size: index_at + index.len() as u64, manifest: manifest_slot.digest })
+        Ok(Published { name, size: index_at + index.len() as u64 })
     }
 }
 
@@ -102,7 +102,6 @@ impl<'a> PackWriter<'a> {
 pub(super) struct Published {
     pub(super) name: Digest,
     pub(super) size: u64,
-    pub(super) manifest: Digest,
 }
 
 /// Contents of one thread that are not written yet.

@@ -8,7 +8,7 @@ use rustix::buffer::spare_capacity;
 use sha2::{Digest as _, Sha256};
 
 use super::error::CaptureError;
-use super::large::{self, LARGE_BYTES, LargeError};
+use super::large::{self, LARGE_BYTES};
 use super::manifest::Location;
 use super::pack_writer::Batch;
 use super::storing::Storing;
@@ -124,10 +124,7 @@ impl<'a> Reader<'a> {
                 Ok(Content { digest, size, place: Place::Done(Location::Nothing) })
             }
             Sink::Store(storing) => {
-                let stored = large::store(storing.layout, file, size, stat.is_sparse()).map_err(|error| match error {
-                    LargeError::Source(source) => unreadable(source),
-                    LargeError::Store(error) => error.into(),
-                })?;
+                let stored = large::store(storing.layout, file, size, stat.is_sparse())?.map_err(unreadable)?;
                 storing.note_large(stored.is_new, size);
                 Ok(Content { digest: stored.digest, size, place: Place::Done(Location::Large) })
             }

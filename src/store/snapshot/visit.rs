@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 
 use super::error::CaptureError;
-use super::gather::{Task, Walk};
+use super::gather::{RootLinks, Task, Walk};
 use super::manifest::{Extras, Location};
 use super::pack_writer::lock;
 use super::policy::CaptureRoot;
@@ -84,16 +84,17 @@ impl Walk<'_> {
         let unreadable = |source| CaptureError::Unreadable { path: root.name.clone(), source };
         self.bases.push(None);
         let now = SystemTick::now();
-        let stat = walk::stat_at(CWD, path).map_err(unreadable)?;
+        let follow = self.plan.root_links == RootLinks::Follow;
+        let stat = if follow { walk::stat_at(CWD, path) } else { walk::lstat_at(CWD, path) }.map_err(unreadable)?;
         if stat.kind() != ObjectKind::Directory {
             let place = Place {
-                open: &|| walk::open_file(path),
+                open: &|| if follow { walk::open_file(path) } else { walk::open_file_at(CWD, path) },
                 link: &|| walk::link_target(CWD, path),
                 path: &|| root.name.clone(),
             };
             return self.take_other(reader, name, &place, (stat, now), known.map(|(_, record)| record));
         }
-        let base = walk::open_dir(path).map_err(unreadable)?;
+        let base = if follow { walk::open_dir(path) } else { walk::open_dir_itself(path) }.map_err(unreadable)?;
         // The directory that is open is the one that is described, even if the name was moved meanwhile.
         let stat = walk::stat_of(&base).map_err(unreadable)?;
         let node = self.take_dir(name, (stat, now), known, NewDir { root: number, path: Vec::new() });
@@ -213,8 +214,8 @@ impl Walk<'_> {
         if !read.stable {
             lock(&self.found).unstable.push((place.path)());
         }
-        let extras = (!read.xattrs.is_empty())
-            .then(|| Box::new(Extras { target: Box::default(), xattrs: read.xattrs }));
+        let extras =
+            (!read.xattrs.is_empty()).then(|| Box::new(Extras { target: Box::default(), xattrs: read.xattrs }));
         Ok(Some(Node {
             digest: read.digest,
             size: read.size,
