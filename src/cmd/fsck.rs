@@ -21,7 +21,7 @@ pub fn fsck(at: &Surroundings, out: &mut dyn Write) -> anyhow::Result<Health> {
     let checked = RunLog::at(state.path()).check(&mut |problem| problems.push(format!("runs.jsonl: {problem}")))?;
     let runs = check_runs(&state, &mut problems);
     let store = SnapshotStore::at(state.path());
-    problems.extend(store.check().into_iter().map(|problem| problem.to_string()));
+    problems.extend(store.check().into_iter().map(|problem| format!("{}: {}", problem.path.display(), problem.what)));
     for problem in &problems {
         writeln!(out, "{}", render::escape(problem.as_bytes()))?;
     }
@@ -74,7 +74,7 @@ fn check_run(state: &StateDir, dir: &RunDir) -> Vec<String> {
     }
     let outputs = dir.join("outputs");
     if let Ok(bytes) = std::fs::read(&outputs)
-        && let Err(error) = Manifest::from_bytes(bytes)
+        && let Err(error) = Manifest::from_bytes(&bytes)
     {
         problems.push(format!("{outputs:?}: {}", chain(&error)));
     }

@@ -64,7 +64,7 @@ fn load(state: &StateDir, run_id: RunId, side: Side) -> anyhow::Result<Option<Ma
         Side::Outputs => {
             let path = RunDir::of(state, run_id).join("outputs");
             match std::fs::read(&path) {
-                Ok(bytes) => Ok(Some(Manifest::from_bytes(bytes).with_context(|| format!("cannot read {path:?}"))?)),
+                Ok(bytes) => Ok(Some(Manifest::from_bytes(&bytes).with_context(|| format!("cannot read {path:?}"))?)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error).with_context(|| format!("cannot read {path:?}")),
             }
@@ -75,10 +75,13 @@ fn load(state: &StateDir, run_id: RunId, side: Side) -> anyhow::Result<Option<Ma
 /// Prints `sha256sum -c` lines: one per regular file, sorted by path.
 pub fn checksums(state: &StateDir, run_id: RunId, side: Side, out: &mut dyn Write) -> anyhow::Result<()> {
     let Some(manifest) = load(state, run_id, side)? else { bail!("run {run_id} has no such manifest") };
-    for entry in manifest.entries().filter(|entry| entry.kind() == EntryKind::File) {
-        let (escaped, name) = sum_name(entry.path());
+    for (index, entry) in manifest.entries().iter().enumerate() {
+        if entry.kind != EntryKind::File {
+            continue;
+        }
+        let (escaped, name) = sum_name(&manifest.path_of(index));
         out.write_all(if escaped { b"\\" } else { b"" })?;
-        write!(out, "{}  ", entry.digest())?;
+        write!(out, "{}  ", entry.digest)?;
         out.write_all(&name)?;
         out.write_all(b"\n")?;
     }

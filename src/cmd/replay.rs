@@ -20,7 +20,7 @@ use crate::run::stdin::StdinPlan;
 use crate::store::journal;
 use crate::store::log::RunLog;
 use crate::store::run_dir::RunDir;
-use crate::store::snapshot::Manifest;
+use crate::store::snapshot::{Manifest, ManifestEntry};
 use crate::store::state_dir::StateDir;
 use crate::sys::clock;
 use crate::sys::relay::Passing;
@@ -160,15 +160,13 @@ fn listed(state: &StateDir, run_id: RunId) -> anyhow::Result<Vec<(Text, String)>
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {path:?}")),
     };
-    let manifest = Manifest::from_bytes(bytes).with_context(|| format!("cannot read {path:?}"))?;
-    let mut entries: Vec<(Text, String)> = manifest
-        .entries()
-        .map(|entry| {
-            // A directory's hash says what its entries say already.
-            let content = if entry.kind() == EntryKind::Directory { String::new() } else { entry.digest().to_string() };
-            (Text(entry.path().to_vec()), format!("{:o} {:?} {content}", entry.mode(), entry.kind()))
-        })
-        .collect();
+    let manifest = Manifest::from_bytes(&bytes).with_context(|| format!("cannot read {path:?}"))?;
+    let mark = |(index, entry): (usize, &ManifestEntry)| {
+        // A directory's hash says what its entries say already.
+        let content = if entry.kind == EntryKind::Directory { String::new() } else { entry.digest.to_string() };
+        (Text(manifest.path_of(index)), format!("{:o} {:?} {content}", entry.mode, entry.kind))
+    };
+    let mut entries: Vec<(Text, String)> = manifest.entries().iter().enumerate().map(mark).collect();
     entries.sort();
     Ok(entries)
 }

@@ -13,6 +13,7 @@ use crate::rules::redact::redact_command;
 use crate::store::git_state;
 use crate::store::journal::{Journal, JournalError};
 use crate::store::run_dir::{RunDir, RunDirError};
+use crate::store::snapshot::{RootChange, fingerprint};
 use crate::store::state_dir::StateDir;
 use crate::sys::{clock, crash, host, identity};
 
@@ -121,7 +122,7 @@ pub struct ObserveError {
 /// What stands at a target now.
 pub fn observe(path: &Path) -> Result<Before, ObserveError> {
     let look = || -> std::io::Result<Before> {
-        Ok(Before { identity: identity::identity(path)?, fingerprint: crate::sys::fingerprint::fingerprint(path)? })
+        Ok(Before { identity: identity::identity(path)?, fingerprint: fingerprint(path, RootChange::RenameAllowed)? })
     };
     look().map_err(|source| ObserveError { path: path.to_path_buf(), source })
 }

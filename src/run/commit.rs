@@ -17,16 +17,17 @@ use crate::model::spec::PublishPolicy;
 use crate::model::{RunId, Text};
 use crate::rules::exit_code::AgentExit;
 use crate::store::publish::{self, Applied, ApplyError};
-use crate::store::snapshot::{SealedTree, still_sealed};
+use crate::store::snapshot::{Sealed, still_equal};
 use crate::store::trash;
-use crate::sys::{clock, crash, durable, identity, lock, mount, tree_copy};
+use crate::sys::copy_across::copy_across;
+use crate::sys::{clock, crash, durable, identity, lock, mount};
 use crate::view::staging;
 
 use super::begin::observe;
 use super::ended::{Life, Stage, chain};
 use super::judge::Accepted;
 use super::progress::{Progress, Stage as Shown};
-use super::seal::{StagedTarget, roots_of};
+use super::seal::{StagedTarget, roots_of, sealing_policy};
 
 /// How long a commit waits for another one on the same directory.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -147,7 +148,7 @@ fn parent(staged: &StagedTarget) -> &Path {
 }
 
 /// Nobody else changed a target since the run began, and nobody changed staging since it was sealed.
-fn check(staged: &[StagedTarget], tree: &SealedTree) -> Result<(), Failure> {
+fn check(staged: &[StagedTarget], tree: &Sealed) -> Result<(), Failure> {
     let mut touched = Vec::new();
     for one in staged {
         let path = one.target.output.path.as_path();
@@ -159,7 +160,7 @@ fn check(staged: &[StagedTarget], tree: &SealedTree) -> Result<(), Failure> {
     if !touched.is_empty() {
         return Err(conflict(&touched));
     }
-    match still_sealed(tree, &roots_of(staged)) {
+    match still_equal(tree, &roots_of(staged), &sealing_policy()) {
         Ok(None) => Ok(()),
         Ok(Some(path)) => {
             let shown = path.to_string_lossy().escape_debug().to_string();
@@ -177,7 +178,7 @@ fn conflict(paths: &[PathBuf]) -> Failure {
 }
 
 /// Brings every staged object onto its target's filesystem, makes it durable, and plans the renames.
-fn prepare(life: &Life, staged: &[StagedTarget], tree: &SealedTree) -> Result<Vec<TargetOperation>, Failure> {
+fn prepare(life: &Life, staged: &[StagedTarget], tree: &Sealed) -> Result<Vec<TargetOperation>, Failure> {
     let failed = |error: io::Error| Failure::new(ErrorKind::PublishIo, error.to_string());
     let mut operations = Vec::with_capacity(staged.len());
     for (number, one) in staged.iter().enumerate() {
@@ -204,7 +205,7 @@ fn bring_near(life: &Life, one: &StagedTarget, number: usize) -> io::Result<Path
     let sibling = staging::sibling(there, life.dir.run_id());
     crate::store::state_dir::make_private_directory(&sibling)?;
     let copy = sibling.join(format!("staged-{number}"));
-    tree_copy::copy_across(&one.staged, &copy)?;
+    copy_across(&one.staged, &copy)?;
     Ok(copy)
 }
 
@@ -245,7 +246,7 @@ fn is_sibling(path: &Path, run_id: RunId) -> bool {
 }
 
 /// Contents first: a rename must never become durable before what it names.
-fn flush(operations: &[TargetOperation], tree: &SealedTree) -> io::Result<()> {
+fn flush(operations: &[TargetOperation], tree: &Sealed) -> io::Result<()> {
     for operation in operations {
         let staged = operation.staged.as_path();
         let each =

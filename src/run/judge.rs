@@ -12,9 +12,10 @@ use crate::model::record::Changes;
 use crate::model::{EntryKind, Text};
 use crate::rules::expectation::{Limits, ResultSummary, objection};
 use crate::store::changes::{Change, changes};
-use crate::store::snapshot::SealedTree;
+use crate::store::snapshot::Sealed;
 use crate::sys::clock;
-use crate::sys::tree_copy::copy_tree;
+use crate::sys::copy_tree::copy_tree;
+use crate::sys::walk::ObjectKind;
 
 use super::ended::{Ended, Life, Stage, chain};
 use super::environment::{AttemptPlaces, Variables};
@@ -67,42 +68,52 @@ fn reject(sealed: SealedRun, rejection: Failure) -> Box<Ended> {
 }
 
 /// What the pure gate needs to know of the result.
-fn summarise(tree: &SealedTree, expect: &[String]) -> ResultSummary {
+fn summarise(tree: &Sealed, expect: &[String]) -> ResultSummary {
     let matchers = glob_sets(expect);
     let mut met = vec![false; expect.len()];
     let mut privileged = Vec::new();
-    for entry in tree.manifest.entries() {
-        if entry.kind() != EntryKind::File {
+    for (index, entry) in tree.manifest.entries().iter().enumerate() {
+        if entry.kind != EntryKind::File {
             continue;
         }
-        if entry.mode() & 0o6000 != 0 {
-            privileged.push(Text(entry.path().to_vec()).to_string_lossy().escape_debug().to_string());
+        let path = tree.manifest.path_of(index);
+        if entry.mode & 0o6000 != 0 {
+            privileged.push(Text(path.clone()).to_string_lossy().escape_debug().to_string());
         }
-        if entry.size() > 0 {
-            let (whole, within) = names_of(entry.path(), tree);
+        if entry.size > 0 {
+            let (whole, within) = names_of(&path, tree);
             for (met, matcher) in met.iter_mut().zip(&matchers) {
                 *met |= matcher.is_match(whole) || within.is_some_and(|within| matcher.is_match(within));
             }
         }
     }
     let unmatched = expect.iter().zip(met).filter(|(_, met)| !met).map(|(glob, _)| glob.clone()).collect();
-    let specials =
-        tree.specials.iter().map(|(path, what)| (path.to_string_lossy().escape_debug().to_string(), *what)).collect();
+    let specials = tree
+        .specials
+        .iter()
+        .map(|(path, kind)| (path.to_string_lossy().escape_debug().to_string(), special_word(*kind)))
+        .collect();
     ResultSummary { files: tree.files, bytes: tree.bytes, unmatched, specials, privileged }
 }
 
-/// A result path as the listing names it (`report/a.md`), and as it is within its target (`a.md`).
-fn names_of<'a>(path: &'a [u8], tree: &SealedTree) -> (&'a Path, Option<&'a Path>) {
+fn special_word(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Socket => "socket",
+        _ => "device",
+    }
+}
+
+/// A result path as the listing names it (`report/a.md`), and as it is within what verify sees (`a.md`).
+fn names_of<'a>(path: &'a [u8], tree: &Sealed) -> (&'a Path, Option<&'a Path>) {
     use std::os::unix::ffi::OsStrExt as _;
     let as_path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes));
-    let within = tree.root_names.iter().find_map(|root| {
-        let rest = path.strip_prefix(&root[..])?;
-        match rest.strip_prefix(b"/") {
-            Some(below) => Some(below),
-            None if rest.is_empty() => {
-                root.rsplit(|byte| *byte == b'/').next().and_then(|name| path.get(path.len() - name.len()..))
-            }
-            None => None,
+    let within = tree.manifest.roots().find_map(|(_, root)| {
+        let rest = path.strip_prefix(&root.name[..])?;
+        let basename = root.name.rsplit(|byte| *byte == b'/').next()?;
+        match rest {
+            [] => path.get(path.len() - basename.len()..),
+            [b'/', below @ ..] => Some(below),
+            _ => None,
         }
     });
     (as_path(path), within.map(as_path))
@@ -117,7 +128,7 @@ fn glob_sets(globs: &[String]) -> Vec<GlobSet> {
     globs.iter().map(|glob| one(glob).unwrap_or_else(GlobSet::empty)).collect()
 }
 
-fn compare(tree: &SealedTree, staged: &[StagedTarget]) -> io::Result<(Vec<Change>, Changes)> {
+fn compare(tree: &Sealed, staged: &[StagedTarget]) -> io::Result<(Vec<Change>, Changes)> {
     let targets: Vec<(Vec<u8>, PathBuf)> =
         staged.iter().map(|one| (one.target.output.name.0.clone(), one.target.output.path.to_path_buf())).collect();
     changes(&tree.manifest, &targets)

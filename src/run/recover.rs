@@ -61,7 +61,8 @@ pub fn recover(state: &StateDir) -> Vec<Recovered> {
         }
     }
     if !recovered.is_empty() {
-        SnapshotStore::at(state.path()).sweep_temporaries();
+        // What cannot be swept now is swept by a later recovery.
+        let _ = SnapshotStore::at(state.path()).sweep_temporaries();
     }
     recovered
 }
@@ -169,7 +170,7 @@ fn enter(state: &StateDir, dir: &RunDir, journal: &Journal, outputs: &[OutputTar
     if !log.contains(&record.run_id).map_err(|error| chain(&error))? {
         // Whatever code its supervisor was about to exit with, nobody was told success: the line was not durable.
         record.guard_exit_code = None;
-        log.append(&mut record).map_err(|error| chain(&error))?;
+        let _repaired = log.append(&mut record).map_err(|error| chain(&error))?;
         // For people who look into the directory.
         let _ = dir.write_record(&record);
     }

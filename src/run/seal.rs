@@ -10,8 +10,8 @@ use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, Sealed};
 use crate::model::spec::StagingBase;
 use crate::rules::exit_code::AgentExit;
-use crate::store::snapshot::{CaptureRoot, SealedTree, Sealing, seal_roots};
-use crate::sys::{clock, durable, identity};
+use crate::store::snapshot::{self, CapturePolicy, CaptureRoot, hash_roots};
+use crate::sys::{clock, durable, hard_links, identity};
 
 use super::attempt::Attempted;
 use super::begin::Target;
@@ -36,7 +36,7 @@ pub struct SealedRun {
     /// How the agent ended.
     pub agent: AgentExit,
     /// What was sealed.
-    pub tree: Arc<SealedTree>,
+    pub tree: Arc<snapshot::Sealed>,
 }
 
 /// One target and what will become of it.
@@ -48,6 +48,13 @@ pub struct StagedTarget {
     pub staged: PathBuf,
 }
 
+/// Whether staging differs from what it started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changed {
+    Yes,
+    No,
+}
+
 /// Seals staging; a failed attempt ends here, once it is known what it had staged.
 pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dyn Progress>) -> Stage<SealedRun> {
     let Attempted { life, targets, places, agent, failure } = attempted;
@@ -55,25 +62,31 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
     let (staged, untouched) = split(targets, &places);
     let work = {
         let (roots, staging) = (roots_of(&staged), places.staging.clone());
-        let (base, succeeded) = (life.spec.staging_base, failure.is_none());
-        move || read_staging(&staging, &roots, base, succeeded)
+        let started_from = match life.spec.staging_base {
+            StagingBase::Empty => None,
+            StagingBase::Current => Some(target_roots(&staged)),
+        };
+        let succeeded = failure.is_none();
+        move || read_staging(&staging, &roots, started_from.as_deref(), succeeded)
     };
-    let tree = match interruptible(signals, work).await {
-        Ok(Worked::Done(Ok(tree))) => tree,
+    let (tree, changed) = match interruptible(signals, work).await {
+        Ok(Worked::Done(Ok(sealed))) => sealed,
         Ok(Worked::Done(Err(sealing))) => {
             return Err(life.end(Status::Failed, Some(failure.unwrap_or(sealing)), agent));
         }
         Ok(Worked::Cancelled(signal)) => return Err(cancelled(life, signal)),
         Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
     };
+    // A copy of the present content that the agent left as it was is nothing staged.
+    let staged = if changed == Changed::No { Vec::new() } else { staged };
     if let Err(error) = keep_manifest(&life, &tree) {
         return Err(life.fail(ErrorKind::PublishIo, &error));
     }
     let sealed = Sealed {
         time: clock::now(),
-        output_hash: (!staged.is_empty()).then_some(tree.root),
-        files: tree.files,
-        bytes: tree.bytes,
+        output_hash: (!staged.is_empty()).then_some(tree.root_digest),
+        files: if staged.is_empty() { 0 } else { tree.files },
+        bytes: if staged.is_empty() { 0 } else { tree.bytes },
     };
     let life = life.note(Event::Sealed(sealed), "sealed")?;
     if failure.is_some() {
@@ -113,15 +126,23 @@ fn staged_path(staging: &Path, target: &Target) -> PathBuf {
 
 /// The roots of the output listing.
 pub fn roots_of(staged: &[StagedTarget]) -> Vec<CaptureRoot> {
-    staged.iter().map(|one| CaptureRoot { name: one.target.output.name.0.clone(), path: one.staged.clone() }).collect()
+    staged.iter().map(|one| CaptureRoot { name: one.target.output.name.clone(), path: one.staged.clone() }).collect()
+}
+
+/// The same names for what the targets hold now.
+fn target_roots(staged: &[StagedTarget]) -> Vec<CaptureRoot> {
+    staged
+        .iter()
+        .map(|one| CaptureRoot { name: one.target.output.name.clone(), path: one.target.output.path.to_path_buf() })
+        .collect()
 }
 
 fn read_staging(
     staging: &crate::view::staging::Staging,
     roots: &[CaptureRoot],
-    base: StagingBase,
+    started_from: Option<&[CaptureRoot]>,
     succeeded: bool,
-) -> Result<SealedTree, Failure> {
+) -> Result<(snapshot::Sealed, Changed), Failure> {
     let is_ours = |found: Option<crate::model::event::Identity>| {
         found.is_some_and(|found| (found.dev, found.ino) == (staging.identity.dev, staging.identity.ino))
     };
@@ -131,14 +152,36 @@ fn read_staging(
             let message = "the staging directory is not the one the agent was given";
             return Err(Failure::new(ErrorKind::Tampered, message));
         }
-        Err(error) => return Err(Failure::new(ErrorKind::PublishIo, format!("cannot look at staging: {error}"))),
+        Err(error) => return Err(publish_io(format!("cannot look at staging: {error}"))),
     }
     // The result will have to be durable: its pages are on their way while it is hashed.
     let flushing = succeeded.then(|| start_flushing(&staging.path));
-    let sealing = if base == StagingBase::Current { Sealing::KeepInnerLinks } else { Sealing::BreakOuterLinks };
-    let tree = seal_roots(roots, sealing).map_err(|error| Failure::new(ErrorKind::PublishIo, chain(&error)));
+    let sealed = (|| {
+        hard_links::separate_from_outside(&staging.path)
+            .map_err(|error| publish_io(format!("cannot separate hard links in staging: {error}")))?;
+        let tree = hash_roots(roots, &sealing_policy()).map_err(|error| publish_io(chain(&error)))?;
+        let unchanged = match started_from {
+            Some(roots) => is_same(roots, &tree),
+            None => false,
+        };
+        Ok((tree, if unchanged { Changed::No } else { Changed::Yes }))
+    })();
     drop(flushing);
-    tree
+    sealed
+}
+
+fn publish_io(message: String) -> Failure {
+    Failure::new(ErrorKind::PublishIo, message)
+}
+
+/// Whether the targets hold just what was staged. Ones that cannot be read are taken to differ.
+fn is_same(targets: &[CaptureRoot], tree: &snapshot::Sealed) -> bool {
+    hash_roots(targets, &sealing_policy()).is_ok_and(|now| now.root_digest == tree.root_digest)
+}
+
+/// Everything in staging is the result, however large; limits are the gate's.
+pub fn sealing_policy() -> CapturePolicy {
+    CapturePolicy { limit_bytes: u64::MAX, ..CapturePolicy::default() }
 }
 
 /// Starts write-back of the staging filesystem in the background; whether it succeeded is asked again by the commit,
@@ -152,6 +195,6 @@ fn start_flushing(staging: &Path) -> Option<std::thread::JoinHandle<()>> {
 }
 
 /// The manifest of the outputs stays with the run: `show --manifest outputs` and `replay` read it.
-fn keep_manifest(life: &Life, tree: &SealedTree) -> io::Result<()> {
+fn keep_manifest(life: &Life, tree: &snapshot::Sealed) -> io::Result<()> {
     crate::store::run_dir::write_private(&life.dir.join("outputs"), &tree.manifest.to_bytes())
 }

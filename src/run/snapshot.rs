@@ -8,7 +8,7 @@ use crate::model::event::{Event, SnapshotTaken};
 use crate::model::spec::{InputPolicy, InputSource};
 use crate::model::{ByteSize, Digest, Text};
 use crate::rules::exit_code::AgentExit;
-use crate::store::snapshot::{CaptureError, CapturePolicy, CaptureRoot, SnapshotStore};
+use crate::store::snapshot::{CaptureError, CapturePolicy, CaptureProgress, CaptureRoot, Exclude, SnapshotStore};
 use crate::sys::clock;
 
 use super::begin::{Begun, Target};
@@ -91,11 +91,13 @@ fn freeze(
         InputSource::Live(roots) => {
             let roots: Vec<CaptureRoot> = roots
                 .iter()
-                .map(|root| CaptureRoot { name: root.name.0.clone(), path: root.path.to_path_buf() })
+                .map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() })
                 .collect();
-            let capture =
-                CapturePolicy::new(&policy.exclude, vec![state], policy.limit.0).map_err(|error| failed(&error))?;
-            let show = |files, bytes| progress.stage(Shown::Snapshot { files, bytes: ByteSize(bytes) });
+            let exclude = Exclude::new(&policy.exclude).map_err(|error| failed(&error))?;
+            let capture = CapturePolicy { exclude, skip: vec![state], limit_bytes: policy.limit.0 };
+            let show = |so_far: CaptureProgress| {
+                progress.stage(Shown::Snapshot { files: so_far.files, bytes: ByteSize(so_far.bytes) });
+            };
             let captured = store.capture(project, &roots, &capture, &show).map_err(|error| explain(&error))?;
             SnapshotTaken {
                 time: clock::now(),
@@ -113,8 +115,8 @@ fn freeze(
                 time: clock::now(),
                 input_hash: manifest.root_digest(),
                 snapshot: snapshot.clone(),
-                files: manifest.file_count(),
-                bytes: manifest.byte_count(),
+                files: manifest.totals().0,
+                bytes: manifest.totals().1,
                 unstable: Vec::new(),
                 skipped: 0,
             }
@@ -130,9 +132,23 @@ fn freeze(
 /// What a user can do about a capture that failed.
 fn explain(error: &CaptureError) -> Failure {
     let failure = Failure::new(ErrorKind::SnapshotFailed, chain(error));
-    match error.hint() {
-        Some(hint) => failure.with_hint(hint),
-        None => failure,
+    match error {
+        CaptureError::Unreadable { path, .. } => {
+            let path = path.to_string_lossy();
+            failure.with_hint(format!("make it readable, or leave it out: --exclude {path:?}"))
+        }
+        CaptureError::TooLarge { largest, .. } => {
+            let named: Vec<String> = largest
+                .iter()
+                .map(|(path, bytes)| format!("{} ({})", path.to_string_lossy(), ByteSize(*bytes)))
+                .collect();
+            let exclude = largest.first().map(|(path, _)| path.to_string_lossy().into_owned()).unwrap_or_default();
+            let largest = named.join(", ");
+            failure.with_hint(format!(
+                "largest: {largest}; leave out with --exclude {exclude:?}, or raise --snapshot-limit"
+            ))
+        }
+        _ => failure,
     }
 }
 

@@ -47,16 +47,20 @@ pub fn changes(new: &Manifest, targets: &[(Vec<u8>, PathBuf)]) -> io::Result<(Ve
     }
     let mut found = Vec::new();
     let mut totals = Changes::default();
-    for entry in new.entries().filter(|entry| entry.kind() != EntryKind::Directory) {
-        if entry.kind() == EntryKind::File {
-            totals.bytes += entry.size();
+    for (index, entry) in new.entries().iter().enumerate() {
+        if entry.kind == EntryKind::Directory {
+            continue;
         }
-        let kind = match old.remove(entry.path()) {
+        if entry.kind == EntryKind::File {
+            totals.bytes += entry.size;
+        }
+        let path = new.path_of(index);
+        let kind = match old.remove(&path) {
             None => ChangeKind::Created,
-            Some(path) if is_same(&entry, &path)? => continue,
+            Some(there) if is_same(entry, &there)? => continue,
             Some(_) => ChangeKind::Modified,
         };
-        found.push(Change { change: kind, path: Text(entry.path().to_vec()) });
+        found.push(Change { change: kind, path: Text(path) });
     }
     found.extend(old.into_keys().map(|path| Change { change: ChangeKind::Deleted, path: Text(path) }));
     found.sort_by(|left, right| left.path.cmp(&right.path));
@@ -88,25 +92,25 @@ fn list(name: &[u8], target: &Path, found: &mut BTreeMap<Vec<u8>, PathBuf>) -> i
     Ok(())
 }
 
-fn is_same(entry: &ManifestEntry<'_>, path: &Path) -> io::Result<bool> {
+fn is_same(entry: &ManifestEntry, path: &Path) -> io::Result<bool> {
     let Some(stat) = identity::lstat(path)? else { return Ok(false) };
     let kind = identity::file_type(&stat);
-    let same_kind = match entry.kind() {
+    let same_kind = match entry.kind {
         EntryKind::File => kind.is_file(),
         EntryKind::Symlink => kind.is_symlink(),
         EntryKind::Fifo => kind == rustix::fs::FileType::Fifo,
         EntryKind::Directory => kind.is_dir(),
     };
-    if !same_kind || (entry.kind() == EntryKind::File && stat.st_mode & 0o7777 != entry.mode()) {
+    if !same_kind || (entry.kind == EntryKind::File && stat.st_mode & 0o7777 != entry.mode) {
         return Ok(false);
     }
-    match entry.kind() {
-        EntryKind::File if u64::try_from(stat.st_size) != Ok(entry.size()) => Ok(false),
+    match entry.kind {
+        EntryKind::File if u64::try_from(stat.st_size) != Ok(entry.size) => Ok(false),
         // A target that cannot be read will be replaced whatever it holds.
-        EntryKind::File => Ok(hash_file(path).is_ok_and(|digest| digest == entry.digest())),
+        EntryKind::File => Ok(hash_file(path).is_ok_and(|digest| digest == entry.digest)),
         EntryKind::Symlink => {
             let link = std::fs::read_link(path)?;
-            Ok(Digest(Sha256::digest(link.as_os_str().as_bytes()).into()) == entry.digest())
+            Ok(Digest(Sha256::digest(link.as_os_str().as_bytes()).into()) == entry.digest)
         }
         EntryKind::Fifo | EntryKind::Directory => Ok(true),
     }

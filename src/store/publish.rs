@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::model::event::{Identity, TargetOperation};
 use crate::sys::rename::{Exchanged, exchange, without_replacing};
-use crate::sys::{crash, durable, fingerprint, identity};
+use crate::sys::{crash, durable, identity};
+
+use super::snapshot::{RootChange, fingerprint};
 
 /// Every target is its new self, durably.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +122,7 @@ fn conflict(target: &Path) -> ApplyError {
 
 /// Whether what stands at a path is what stood at the target when the run began.
 fn matches(path: &Path, operation: &TargetOperation) -> Result<bool, ApplyError> {
-    let print = fingerprint::fingerprint(path).map_err(io_error("cannot look at", path))?;
+    let print = fingerprint(path, RootChange::RenameAllowed).map_err(io_error("cannot look at", path))?;
     Ok(print == operation.fingerprint)
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::model::RunId;
 use crate::model::event::Identity;
 use crate::model::spec::{OutputKind, OutputTarget, StagingBase};
-use crate::sys::tree_copy::copy_tree;
+use crate::sys::copy_tree::copy_tree;
 use crate::sys::{identity, mount, remove};
 
 /// A prepared staging directory.

@@ -10,7 +10,8 @@ use crate::project::{Outcome, Project, feed, is_alive, wait_until};
 fn arguments_arrive_byte_for_byte_and_placeholders_are_expanded() {
     let project = Project::new();
     let odd = ["", "a b", "-rf", "--", "$HOME", "new\nline", "\\", "'\"", "{staging}x{inputs}y{other}"];
-    let mut arguments: Vec<OsString> = ["run", "--out", "o", "--input", "agentguard.toml", "--", "python3", "-c"].map(Into::into).to_vec();
+    let mut arguments: Vec<OsString> =
+        ["run", "--out", "o", "--input", "agentguard.toml", "--", "python3", "-c"].map(Into::into).to_vec();
     arguments.push("import os,sys; sys.stdout.buffer.write(b'\\0'.join(os.fsencode(a) for a in sys.argv[1:]))".into());
     arguments.extend(odd.map(OsString::from));
     arguments.push(OsString::from_vec(vec![0xff, 0xfe, b'x']));
@@ -21,7 +22,10 @@ fn arguments_arrive_byte_for_byte_and_placeholders_are_expanded() {
         assert_eq!(found, &sent.as_bytes());
     }
     let expanded = String::from_utf8_lossy(found[odd.len() - 1]);
-    assert!(expanded.contains("/staging") && expanded.contains("/inputs") && expanded.ends_with("{other}"), "{expanded}");
+    assert!(
+        expanded.contains("/staging") && expanded.contains("/inputs") && expanded.ends_with("{other}"),
+        "{expanded}"
+    );
     assert_eq!(found[odd.len()], [0xff, 0xfe, b'x']);
 }
 
@@ -50,7 +54,17 @@ fn directory_identity_umask_and_limits_are_those_of_the_caller() {
 #[test]
 fn what_the_agent_creates_has_the_mode_its_umask_gives() {
     let project = Project::new();
-    let mut command = project.command(&["run", "--out", "o", "--out-file", "f", "--", "sh", "-c", "umask 022; cd $AGENTGUARD_STAGING; mkdir o; echo x > o/x; echo f > f"]);
+    let mut command = project.command(&[
+        "run",
+        "--out",
+        "o",
+        "--out-file",
+        "f",
+        "--",
+        "sh",
+        "-c",
+        "umask 022; cd $AGENTGUARD_STAGING; mkdir o; echo x > o/x; echo f > f",
+    ]);
     Outcome::of(command.output().expect("runs")).exits(0);
     use std::os::unix::fs::MetadataExt as _;
     let mode = |name: &str| project.join(name).metadata().expect("stat").mode() & 0o7777;
@@ -64,7 +78,8 @@ fn the_environment_is_the_callers_and_the_contracts_variables() {
     let mut command = project.command(&["run", "--out", "o", "--input", "in.txt", "--", "sh", "-c", "env -0"]);
     let outcome = Outcome::of(command.env("MINE", "a\nb").output().expect("runs")).exits(0);
     let text = outcome.text();
-    let variables: std::collections::BTreeMap<&str, &str> = text.split('\0').filter_map(|pair| pair.split_once('=')).collect();
+    let variables: std::collections::BTreeMap<&str, &str> =
+        text.split('\0').filter_map(|pair| pair.split_once('=')).collect();
     assert_eq!(variables["MINE"], "a\nb");
     let record = project.last();
     assert_eq!(variables["AGENTGUARD_RUN_ID"], record.run_id.to_string());
@@ -81,7 +96,10 @@ fn the_environment_is_the_callers_and_the_contracts_variables() {
 fn a_run_started_by_an_agent_records_its_parent() {
     let project = Project::new();
     let binary = crate::project::binary();
-    let inner = format!("{} run --out inner --quiet -- sh -c 'echo $AGENTGUARD_PARENT_RUN_ID; echo x > $AGENTGUARD_STAGING/x'", binary.display());
+    let inner = format!(
+        "{} run --out inner --quiet -- sh -c 'echo $AGENTGUARD_PARENT_RUN_ID; echo x > $AGENTGUARD_STAGING/x'",
+        binary.display()
+    );
     let outcome = project.run(&["--out", "outer"], &format!("{inner}; echo y > $AGENTGUARD_STAGING/y")).exits(0);
     let records = project.records();
     assert_eq!(records.len(), 2);
@@ -167,13 +185,19 @@ fn standard_input_reaches_the_agent_and_is_kept_for_replay() {
 fn an_agent_that_does_not_read_its_input_does_not_hang() {
     let project = Project::new();
     let mut command = project.command(&["run", "--out", "o", "--", "true"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned");
     // Held open, never written: as a CI system's standard input.
     let pipe = child.stdin.take();
     wait_until("the run ends", || matches!(child.try_wait(), Ok(Some(_))));
     drop(pipe);
     assert!(child.wait().expect("waited").success());
-    let endless = project.command(&["run", "--out", "o", "--", "sh", "-c", "head -c 10"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let endless = project
+        .command(&["run", "--out", "o", "--", "sh", "-c", "head -c 10"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let outcome = feed(endless.expect("spawned"), &vec![b'x'; 4_000_000]).exits(0);
     assert_eq!(outcome.text(), "xxxxxxxxxx");
 }
@@ -195,7 +219,12 @@ fn a_process_left_behind_in_the_group_is_killed_and_a_held_pipe_is_not_waited_fo
 fn a_reader_that_goes_away_is_the_agents_sigpipe_as_without_agentguard() {
     let project = Project::new();
     let script = "\"$0\" run --out o -- yes 2>err | head -1";
-    let output = std::process::Command::new("sh").args(["-c", script]).arg(crate::project::binary()).current_dir(project.path()).output().expect("runs");
+    let output = std::process::Command::new("sh")
+        .args(["-c", script])
+        .arg(crate::project::binary())
+        .current_dir(project.path())
+        .output()
+        .expect("runs");
     assert_eq!(output.stdout, b"y\n");
     let record = project.last();
     assert_eq!((record.signal, record.guard_exit_code), (Some(13), Some(141)));
@@ -204,7 +233,16 @@ fn a_reader_that_goes_away_is_the_agents_sigpipe_as_without_agentguard() {
 #[test]
 fn a_flood_of_output_is_relayed_exactly_with_bounded_capture() {
     let project = Project::new();
-    let mut command = project.command(&["run", "--out", "o", "--quiet", "--", "sh", "-c", "head -c 200000000 /dev/zero; echo end; exit 5"]);
+    let mut command = project.command(&[
+        "run",
+        "--out",
+        "o",
+        "--quiet",
+        "--",
+        "sh",
+        "-c",
+        "head -c 200000000 /dev/zero; echo end; exit 5",
+    ]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("spawned");
     let copied = std::io::copy(&mut child.stdout.take().expect("a pipe"), &mut std::io::sink()).expect("read");
     assert_eq!((copied, child.wait().expect("waited").code()), (200_000_004, Some(5)));
@@ -219,7 +257,8 @@ fn usage_that_the_agent_reports_is_in_the_record_and_silence_is_null() {
     let project = Project::new();
     project.run(&["--out", "o"], "true").exits(0);
     assert_eq!((project.last().tokens_used, project.last().cost_usd), (None, None));
-    let script = "echo '{\"input_tokens\":100,\"output_tokens\":20,\"cost_usd\":0.5,\"model\":\"m\"}' >> $AGENTGUARD_USAGE";
+    let script =
+        "echo '{\"input_tokens\":100,\"output_tokens\":20,\"cost_usd\":0.5,\"model\":\"m\"}' >> $AGENTGUARD_USAGE";
     project.run(&["--out", "o"], script).exits(0);
     let record = project.last();
     assert_eq!((record.tokens_used, record.cost_usd), (Some(120), Some(0.5)));

@@ -56,7 +56,9 @@ fn the_home_and_working_directories_are_no_targets() {
     let inner = project.join("work");
     std::fs::create_dir(&inner).expect("work");
     let mut command = project.command(&["run", "--out", "../work", "--", "true"]);
-    crate::project::Outcome::of(command.current_dir(&inner).output().expect("runs")).exits(125).says("working directory");
+    crate::project::Outcome::of(command.current_dir(&inner).output().expect("runs"))
+        .exits(125)
+        .says("working directory");
 }
 
 #[test]

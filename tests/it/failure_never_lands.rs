@@ -16,7 +16,11 @@ const FAILURES: [(&[&str], &str, i32); 12] = [
     ),
     (&["--verify", "false"], "echo wrong > $AGENTGUARD_STAGING/a", 120),
     (&["--verify", "no-such-command-here"], "echo a > $AGENTGUARD_STAGING/a", 120),
-    (&["--verify", "sleep 60", "--verify-timeout", "200ms", "--kill-after", "1s"], "echo a > $AGENTGUARD_STAGING/a", 120),
+    (
+        &["--verify", "sleep 60", "--verify-timeout", "200ms", "--kill-after", "1s"],
+        "echo a > $AGENTGUARD_STAGING/a",
+        120,
+    ),
     (&["--verify", "true", "--verify", "kill -9 $$"], "echo a > $AGENTGUARD_STAGING/a", 120),
     (&["--expect", "b"], "echo a > $AGENTGUARD_STAGING/a", 120),
     (&["--max-files", "1"], "echo a > $AGENTGUARD_STAGING/a; echo b > $AGENTGUARD_STAGING/b", 120),
@@ -69,7 +73,10 @@ fn failures_have_the_class_and_kind_of_the_contract() {
     };
     let expected = |status: &str, class: &str, kind: &str| (status.to_owned(), class.to_owned(), kind.to_owned());
     assert_eq!(classed(&[], "exit 3"), expected("failed", "clean_abort", "exit_code"));
-    assert_eq!(classed(&[], "echo x > $AGENTGUARD_STAGING/x; exit 3"), expected("failed", "partial_write", "exit_code"));
+    assert_eq!(
+        classed(&[], "echo x > $AGENTGUARD_STAGING/x; exit 3"),
+        expected("failed", "partial_write", "exit_code")
+    );
     assert_eq!(classed(&[], "kill -9 $$"), expected("failed", "clean_abort", "signal"));
     assert_eq!(classed(&["--timeout", "100ms"], "sleep 9"), expected("failed", "clean_abort", "timeout"));
     let writes = "echo x > $AGENTGUARD_STAGING/x";
@@ -82,11 +89,19 @@ fn failures_have_the_class_and_kind_of_the_contract() {
 #[test]
 fn sockets_devices_and_setuid_files_are_refused_and_hang_nothing() {
     let project = Project::new();
-    let socket = "python3 -c 'import socket,os; socket.socket(socket.AF_UNIX).bind(os.environ[\"AGENTGUARD_STAGING\"]+\"/s\")'";
+    let socket =
+        "python3 -c 'import socket,os; socket.socket(socket.AF_UNIX).bind(os.environ[\"AGENTGUARD_STAGING\"]+\"/s\")'";
     project.run(&["--out", "report"], socket).exits(120).says("socket");
-    project.run(&["--out", "report"], "echo x > $AGENTGUARD_STAGING/x; chmod 4755 $AGENTGUARD_STAGING/x").exits(120).says("setuid");
-    project.run(&["--out", "report", "--verify", "true"], "mkfifo $AGENTGUARD_STAGING/p; echo x > $AGENTGUARD_STAGING/x").exits(0);
-    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&project.join("report/p").symlink_metadata().expect("fifo").file_type()));
+    project
+        .run(&["--out", "report"], "echo x > $AGENTGUARD_STAGING/x; chmod 4755 $AGENTGUARD_STAGING/x")
+        .exits(120)
+        .says("setuid");
+    project
+        .run(&["--out", "report", "--verify", "true"], "mkfifo $AGENTGUARD_STAGING/p; echo x > $AGENTGUARD_STAGING/x")
+        .exits(0);
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(
+        &project.join("report/p").symlink_metadata().expect("fifo").file_type()
+    ));
 }
 
 #[test]

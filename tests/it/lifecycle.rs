@@ -138,7 +138,8 @@ fn recovery_has_an_answer_to_every_prefix_and_its_end_is_a_record() {
         let decision = decide(&journal).expect("an answer");
         let phase = phase_after(&journal).expect("legal");
         let mut completed = journal.clone();
-        let settle = |status, failure| Event::Settled(Settled { time: time(20), status, failure, guard_exit_code: None });
+        let settle =
+            |status, failure| Event::Settled(Settled { time: time(20), status, failure, guard_exit_code: None });
         match decision {
             Recovery::Forget => {
                 assert!(journal.is_empty());

@@ -56,7 +56,10 @@ fn several_outputs_are_one_commit() {
     let outcome = project.run(&options, script).exits(0);
     assert_eq!(outcome.text(), "", "what is published by --stdout is not printed");
     assert_eq!(project.read("out/dir/d"), "d\n");
-    assert_eq!((project.read("a.txt"), project.read("b.txt"), project.read("log.txt")), ("a\n".into(), "b\n".into(), "printed\n".into()));
+    assert_eq!(
+        (project.read("a.txt"), project.read("b.txt"), project.read("log.txt")),
+        ("a\n".into(), "b\n".into(), "printed\n".into())
+    );
     assert_eq!(project.last().targets.len(), 4);
     // One of them in the way of somebody else: none is written.
     let script = "cd $AGENTGUARD_STAGING; echo a2 > a.txt; echo b2 > b.txt; echo mine > $OLDPWD/b.txt";
@@ -68,7 +71,10 @@ fn several_outputs_are_one_commit() {
 fn an_output_the_agent_did_not_write_stays_and_is_named() {
     let project = Project::new();
     project.write("b.txt", "old b");
-    project.run(&["--out-file", "a.txt", "--out-file", "b.txt"], "echo a > $AGENTGUARD_STAGING/a.txt").exits(0).says("b.txt not written");
+    project
+        .run(&["--out-file", "a.txt", "--out-file", "b.txt"], "echo a > $AGENTGUARD_STAGING/a.txt")
+        .exits(0)
+        .says("b.txt not written");
     assert_eq!((project.read("a.txt"), project.read("b.txt")), ("a\n".into(), "old b".into()));
 }
 
@@ -80,7 +86,9 @@ fn out_on_a_file_means_that_file_and_current_content_can_be_the_start() {
     assert_eq!(project.read("notes.md"), "one\ntwo\n");
     project.write("site/a", "a");
     project.write("site/b", "b");
-    project.run(&["--out", "site", "--out-from", "current"], "rm $AGENTGUARD_STAGING/a; echo c > $AGENTGUARD_STAGING/c").exits(0);
+    project
+        .run(&["--out", "site", "--out-from", "current"], "rm $AGENTGUARD_STAGING/a; echo c > $AGENTGUARD_STAGING/c")
+        .exits(0);
     assert!(!project.join("site/a").exists() && project.read("site/b") == "b" && project.read("site/c") == "c\n");
 }
 
@@ -144,7 +152,9 @@ fn a_target_that_appears_meanwhile_is_a_conflict() {
 fn what_was_verified_is_what_is_published() {
     let project = Project::new();
     let verify = "echo tampered > $AGENTGUARD_RESULT/a; echo more > $AGENTGUARD_RESULT/b; rm -f $AGENTGUARD_STAGING/c";
-    project.run(&["--out", "report", "--verify", verify], "echo a > $AGENTGUARD_STAGING/a; echo c > $AGENTGUARD_STAGING/c").exits(0);
+    project
+        .run(&["--out", "report", "--verify", verify], "echo a > $AGENTGUARD_STAGING/a; echo c > $AGENTGUARD_STAGING/c")
+        .exits(0);
     assert_eq!((project.read("report/a"), project.read("report/c")), ("a\n".into(), "c\n".into()));
     assert!(!project.join("report/b").exists(), "what verify writes is never published");
 }
@@ -155,7 +165,10 @@ fn a_staged_file_that_changes_after_verification_began_refuses_the_commit() {
     for edit in ["echo late > $S/a", "touch $S/a", "echo late > $S/new", "rm $S/a", "chmod 600 $S/a"] {
         // Verify finds staging beside its own copy, as a process that the agent left behind would.
         let verify = format!("S=$(dirname $(dirname $AGENTGUARD_RESULT))/staging; {edit}");
-        let outcome = project.run(&["--out", "report", "--verify", &verify], "echo a > $AGENTGUARD_STAGING/a; echo b > $AGENTGUARD_STAGING/b");
+        let outcome = project.run(
+            &["--out", "report", "--verify", &verify],
+            "echo a > $AGENTGUARD_STAGING/a; echo b > $AGENTGUARD_STAGING/b",
+        );
         if edit.starts_with("touch") {
             // Same bytes, same mode: what was verified is still what is published.
             outcome.exits(0);
@@ -175,7 +188,17 @@ fn verify_sees_the_result_the_changes_and_the_environment_of_the_start() {
     let verify = "test -f $AGENTGUARD_RESULT/new && test \"$(pwd)\" = \"$WHERE\" && test -n \"$AGENTGUARD_RUN_ID\" \
                   && grep -q '\"change\":\"created\",\"path\":\"report/new\"' $AGENTGUARD_CHANGES \
                   && grep -q '\"change\":\"deleted\",\"path\":\"report/old\"' $AGENTGUARD_CHANGES";
-    let mut command = project.command(&["run", "--out", "report", "--verify", verify, "--", "sh", "-c", "echo n > $AGENTGUARD_STAGING/new"]);
+    let mut command = project.command(&[
+        "run",
+        "--out",
+        "report",
+        "--verify",
+        verify,
+        "--",
+        "sh",
+        "-c",
+        "echo n > $AGENTGUARD_STAGING/new",
+    ]);
     let outcome = crate::project::Outcome::of(command.env("WHERE", project.path()).output().expect("runs"));
     outcome.exits(0).says("verified in");
     assert_eq!(project.last().verify.len(), 1);
@@ -185,7 +208,12 @@ fn verify_sees_the_result_the_changes_and_the_environment_of_the_start() {
 fn a_file_hard_linked_to_one_outside_is_published_as_a_copy() {
     let project = Project::new();
     project.write("private", "secret\n");
-    project.run(&["--out", "report"], "ln $PWD/private $AGENTGUARD_STAGING/a; ln $AGENTGUARD_STAGING/a $AGENTGUARD_STAGING/b").exits(0);
+    project
+        .run(
+            &["--out", "report"],
+            "ln $PWD/private $AGENTGUARD_STAGING/a; ln $AGENTGUARD_STAGING/a $AGENTGUARD_STAGING/b",
+        )
+        .exits(0);
     let ino = |name: &str| project.join(name).metadata().expect("stat").ino();
     assert_ne!(ino("report/a"), ino("private"), "writing to the report must not write to the private file");
     assert_eq!(project.read("report/a"), "secret\n");
@@ -230,7 +258,9 @@ fn read_through_one_descriptor(site: &std::path::Path) -> String {
     for file in 0..50 {
         let opened = openat(&directory, format!("f{file}"), OFlags::RDONLY, Mode::empty());
         let mut text = String::new();
-        std::fs::File::from(opened.expect("the displaced tree outlives its readers")).read_to_string(&mut text).expect("read");
+        std::fs::File::from(opened.expect("the displaced tree outlives its readers"))
+            .read_to_string(&mut text)
+            .expect("read");
         versions.insert(text);
     }
     assert_eq!(versions.len(), 1, "one version whole");
@@ -289,7 +319,15 @@ fn a_filesystem_without_exchange_gets_a_journaled_two_step() {
     project.write("report/a", "old");
     let mut command = std::process::Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:error=EINVAL"]);
-    command.arg(crate::project::binary()).args(["run", "--out", "report", "--", "sh", "-c", "echo new > $AGENTGUARD_STAGING/a"]);
+    command.arg(crate::project::binary()).args([
+        "run",
+        "--out",
+        "report",
+        "--",
+        "sh",
+        "-c",
+        "echo new > $AGENTGUARD_STAGING/a",
+    ]);
     let output = command.current_dir(project.path()).stdin(std::process::Stdio::null()).output().expect("strace");
     crate::project::Outcome::of(output).exits(0);
     assert_eq!(project.read("report/a"), "new\n");
@@ -338,13 +376,16 @@ fn concurrent_runs_on_one_target_publish_or_conflict_and_never_overwrite() {
     project.write("gate", "");
     let children: Vec<_> = (0..8)
         .map(|number| {
-            let script = format!("touch s{number}; while [ -e gate ]; do sleep 0.01; done; echo {number} > $AGENTGUARD_STAGING/n");
+            let script = format!(
+                "touch s{number}; while [ -e gate ]; do sleep 0.01; done; echo {number} > $AGENTGUARD_STAGING/n"
+            );
             project.spawn(&["--out", "report"], &script)
         })
         .collect();
     wait_until("all have begun", || (0..8).all(|number| project.join(format!("s{number}")).exists()));
     std::fs::remove_file(project.join("gate")).expect("gate");
-    let codes: Vec<_> = children.into_iter().map(|child| child.wait_with_output().expect("waited").status.code()).collect();
+    let codes: Vec<_> =
+        children.into_iter().map(|child| child.wait_with_output().expect("waited").status.code()).collect();
     assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
     assert_eq!(codes.iter().filter(|code| **code == Some(122)).count(), 7, "{codes:?}");
 }

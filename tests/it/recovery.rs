@@ -98,7 +98,9 @@ fn a_kill_between_two_targets_is_completed() {
     let project = scene();
     let old = exact_state(&project.join("old"));
     assert_eq!(struck(&project, "commit.target:kill@2").code, None);
-    assert!(project.join("old/before").exists() != project.join("deep/new.txt").exists() || project.join("old/f1").exists());
+    assert!(
+        project.join("old/before").exists() != project.join("deep/new.txt").exists() || project.join("old/f1").exists()
+    );
     project.ag(&["recover"]).exits(0);
     assert_eq!(settled(&project, &old, "commit.target"), "new");
 }
@@ -137,7 +139,8 @@ fn recovery_may_be_killed_itself() {
         let project = scene();
         let old = exact_state(&project.join("old"));
         assert_eq!(struck(&project, "commit.intended:kill").code, None);
-        let again = project.command(&["recover"]).env("AGENTGUARD_FAULT", format!("{point}:kill")).output().expect("runs");
+        let again =
+            project.command(&["recover"]).env("AGENTGUARD_FAULT", format!("{point}:kill")).output().expect("runs");
         assert_eq!(again.status.code(), None, "{point} is on recovery's road");
         project.ag(&["recover"]).exits(0);
         assert_eq!(settled(&project, &old, point), "new");
@@ -159,7 +162,10 @@ fn a_target_changed_between_crash_and_recovery_is_not_overwritten() {
 #[test]
 fn a_run_that_is_alive_is_left_alone() {
     let project = scene();
-    let child = project.spawn(&["--out", "x"], "touch started; while [ ! -e go ]; do sleep 0.01; done; echo x > $AGENTGUARD_STAGING/x");
+    let child = project.spawn(
+        &["--out", "x"],
+        "touch started; while [ ! -e go ]; do sleep 0.01; done; echo x > $AGENTGUARD_STAGING/x",
+    );
     crate::project::wait_until("it has started", || project.join("started").exists());
     let said = project.ag(&["recover"]).exits(0);
     assert_eq!(said.text(), "nothing to recover\n");
@@ -174,7 +180,14 @@ fn a_sigkill_at_every_write_like_system_call_leaves_old_or_new() {
         return crate::project::skip("strace", "not installed");
     }
     // Calls that make something; which of a kind is killed goes up until the run gets through unharmed.
-    for call in ["renameat2,rename", "fsync,fdatasync,syncfs", "mkdir,mkdirat", "unlink,unlinkat,rmdir", "ftruncate,fallocate", "fchmod,chmod"] {
+    for call in [
+        "renameat2,rename",
+        "fsync,fdatasync,syncfs",
+        "mkdir,mkdirat",
+        "unlink,unlinkat,rmdir",
+        "ftruncate,fallocate",
+        "fchmod,chmod",
+    ] {
         let mut passed = 0;
         for number in (1..).step_by(1) {
             let project = scene();

@@ -77,12 +77,16 @@ fn a_replay_of_a_replay_is_the_same_scenario() {
 fn recorded_environment_values_are_used_and_differences_are_named() {
     let project = Project::new();
     let run = |arguments: &[&str], value: &str| {
-        crate::project::Outcome::of(project.command(arguments).env("MODE", value).env("TZ", value).output().expect("runs"))
+        crate::project::Outcome::of(
+            project.command(arguments).env("MODE", value).env("TZ", value).output().expect("runs"),
+        )
     };
     let script = "echo $MODE $TZ > $AGENTGUARD_STAGING/r";
     run(&["run", "--out", "o", "--record-env", "MODE", "--", "sh", "-c", script], "then").exits(0);
     run(&["replay", "@"], "now").exits(0).says("MODE").says("reproduced");
-    let json = std::fs::read_to_string(project.state().join("runs").join(project.records()[0].run_id.to_string()).join("run.json"));
+    let json = std::fs::read_to_string(
+        project.state().join("runs").join(project.records()[0].run_id.to_string()).join("run.json"),
+    );
     assert!(json.expect("run.json").contains("\"then\""));
 }
 

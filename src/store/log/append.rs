@@ -12,8 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{RunLog, tail};
 use crate::model::{Digest, RunRecord};
-use crate::sys::append_file;
 use crate::sys::append_lock::AppendLock;
+use crate::sys::crash;
+use crate::sys::{append_file, crash};
 
 /// Room that [`RunLog::reserve`] keeps for the line of a run that ends on a full disk.
 const RESERVED_BYTES: u64 = 64 * 1024;
@@ -100,6 +101,7 @@ impl RunLog {
             let _lock = AppendLock::exclusive(&self.lock_path).map_err(failed!(Lock, self.lock_path))?;
             self.append_locked(record, line)?
         };
+        crash::point("log.appended").map_err(failed!(Flush, self.path))?;
         file.sync_data().map_err(failed!(Flush, self.path))?;
         Ok(Appended { repaired })
     }

@@ -1,0 +1,173 @@
+//! The warm path: every entry of the stat table is looked at by path, on two threads. Where all of them are as they
+//! were, directories included, nothing was added, removed or changed, and the last snapshot is today's.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::layout::Layout;
+use super::manifest::{Location, NO_PARENT};
+use super::policy::CaptureRoot;
+use super::table::StatTable;
+use crate::model::EntryKind;
+use crate::sys::walk::{lstat_at, stat_at};
+
+/// Fewer entries than this are not worth a second thread.
+const SHARED_ENTRIES: u32 = 512;
+/// Longer paths are left to the general walk (`PATH_MAX` is 4096).
+const LONGEST_PATH: usize = 4000;
+
+/// Whether the trees are exactly what the table says, and all contents are still in the store.
+pub(super) fn is_unchanged(table: &StatTable, layout: &Layout, project: &Path, roots: &[CaptureRoot]) -> bool {
+    if table.header.untrusted > 0 || !packs_are_there(table, layout) {
+        return false;
+    }
+    let Ok(base) = File::open(project) else { return false };
+    let look =
+        Look { table, layout, base: base.as_fd(), paths: root_paths(project, roots), stop: AtomicBool::new(false) };
+    let len = table.len();
+    if look.root_count() != Some(roots.len()) {
+        return false;
+    }
+    if len < SHARED_ENTRIES {
+        return look.range(0, len);
+    }
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| look.range(len / 2, len));
+        let mine = look.range(0, len / 2);
+        other.join().unwrap_or(false) && mine
+    })
+}
+
+fn packs_are_there(table: &StatTable, layout: &Layout) -> bool {
+    table
+        .packs()
+        .iter()
+        .all(|(name, size)| std::fs::metadata(layout.pack(*name)).is_ok_and(|found| found.len() == *size))
+}
+
+/// Paths of the roots, relative to the project where they are below it: the shorter the path, the faster the stat.
+fn root_paths(project: &Path, roots: &[CaptureRoot]) -> Vec<Vec<u8>> {
+    let relative = |root: &CaptureRoot| {
+        let path = root.path.strip_prefix(project).unwrap_or(&root.path).as_os_str().as_bytes();
+        if path.is_empty() { b".".to_vec() } else { path.to_vec() }
+    };
+    roots.iter().map(relative).collect()
+}
+
+struct Look<'a> {
+    table: &'a StatTable,
+    layout: &'a Layout,
+    base: BorrowedFd<'a>,
+    paths: Vec<Vec<u8>>,
+    stop: AtomicBool,
+}
+
+/// The directories above the current entry: index, and how much of the path is theirs.
+#[derive(Default)]
+struct Above {
+    dirs: Vec<(u32, usize)>,
+    path: Vec<u8>,
+    root: usize,
+}
+
+impl Look<'_> {
+    fn root_count(&self) -> Option<usize> {
+        let (mut at, mut count) = (0, 0);
+        while at < self.table.len() {
+            at = self.table.record(at)?.end.max(at + 1);
+            count += 1;
+        }
+        Some(count)
+    }
+
+    fn range(&self, first: u32, end: u32) -> bool {
+        let same = self.all_same(first, end).unwrap_or(false);
+        if !same {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        same
+    }
+
+    /// None: the table makes no sense.
+    fn all_same(&self, first: u32, end: u32) -> Option<bool> {
+        let mut above = self.above(first)?;
+        for index in first..end {
+            if index % 256 == 0 && self.stop.load(Ordering::Relaxed) {
+                return Some(false);
+            }
+            let record = self.table.record(index)?;
+            let is_root = record.parent == NO_PARENT;
+            if is_root {
+                if index != first {
+                    above.root += 1;
+                }
+                above.dirs.clear();
+                above.path.clear();
+                above.path.extend_from_slice(self.paths.get(above.root)?);
+            } else {
+                while above.dirs.last().is_some_and(|(dir, _)| *dir != record.parent) {
+                    above.dirs.pop();
+                }
+                above.path.truncate(above.dirs.last()?.1);
+                above.path.push(b'/');
+                above.path.extend_from_slice(self.table.name(&record));
+            }
+            if above.path.len() > LONGEST_PATH {
+                return Some(false);
+            }
+            let stat = if is_root { stat_at(self.base, &above.path) } else { lstat_at(self.base, &above.path) };
+            if !stat.is_ok_and(|stat| stat.same_as(&record.stat)) {
+                return Some(false);
+            }
+            if record.location == Location::Large
+                && !std::fs::metadata(self.layout.large(record.digest)).is_ok_and(|found| found.len() == record.size)
+            {
+                return Some(false);
+            }
+            if record.kind()? == EntryKind::Directory {
+                above.dirs.push((index, above.path.len()));
+            }
+        }
+        Some(true)
+    }
+
+    /// Where an entry in the middle stands.
+    fn above(&self, index: u32) -> Option<Above> {
+        let mut chain = Vec::new();
+        let mut at = match index {
+            0 => return Some(Above::default()),
+            index => self.table.record(index).map_or(NO_PARENT, |record| record.parent),
+        };
+        while at != NO_PARENT {
+            chain.push(at);
+            at = self.table.record(at)?.parent;
+        }
+        let mut above = Above { root: self.root_of(index)?, ..Above::default() };
+        for dir in chain.into_iter().rev() {
+            if above.dirs.is_empty() {
+                above.path.extend_from_slice(self.paths.get(above.root)?);
+            } else {
+                above.path.push(b'/');
+                above.path.extend_from_slice(self.table.name(&self.table.record(dir)?));
+            }
+            above.dirs.push((dir, above.path.len()));
+        }
+        Some(above)
+    }
+
+    /// The number of the root that an entry is, or stands below.
+    fn root_of(&self, index: u32) -> Option<usize> {
+        let (mut at, mut root) = (0, 0);
+        loop {
+            let end = self.table.record(at)?.end.max(at + 1);
+            if index < end {
+                return Some(root);
+            }
+            at = end;
+            root += 1;
+        }
+    }
+}

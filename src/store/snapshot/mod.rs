@@ -1,0 +1,95 @@
+//! The content-addressed snapshot store: what a run's inputs were, kept so that they can be given back exactly.
+
+mod capture;
+mod contents;
+mod error;
+mod fast;
+mod fingerprint;
+mod gather;
+mod large;
+mod largest;
+mod layout;
+mod manifest;
+mod materialise;
+mod pack;
+mod pack_writer;
+mod policy;
+mod read;
+mod seal;
+mod storing;
+mod table;
+mod tree;
+mod visit;
+mod wire;
+
+use std::path::Path;
+
+pub use capture::Captured;
+pub use contents::{LoadError, Problem};
+pub use error::CaptureError;
+pub use fingerprint::{RootChange, fingerprint};
+pub use layout::StoreError;
+pub use manifest::{Extras, Location, Manifest, ManifestEntry, NO_PARENT, ParseManifestError};
+pub use materialise::MaterialiseError;
+pub use pack::Damage;
+pub use policy::{CapturePolicy, CaptureProgress, CaptureRoot, Exclude};
+pub use seal::{Sealed, hash_roots, still_equal};
+
+use capture::Request;
+use contents::Contents;
+use layout::Layout;
+
+use crate::model::event::SnapshotRef;
+
+/// The store of one state directory: its `snapshots/` and `cache/`.
+#[derive(Clone, Debug)]
+pub struct SnapshotStore {
+    layout: Layout,
+}
+
+impl SnapshotStore {
+    /// Names the store; nothing is touched until something is captured.
+    pub fn at(state_dir: &Path) -> Self {
+        Self { layout: Layout::at(state_dir) }
+    }
+
+    /// Reads the trees and keeps what the store does not hold yet; durable on return. An unchanged tree writes
+    /// nothing. A crash leaves temporary files, see [`Self::sweep_temporaries`], and nothing that is half written
+    /// under a final name.
+    pub fn capture(
+        &self,
+        project: &Path,
+        roots: &[CaptureRoot],
+        policy: &CapturePolicy,
+        progress: &(dyn Fn(CaptureProgress) + Sync),
+    ) -> Result<Captured, CaptureError> {
+        capture::capture(&self.layout, &Request { project, roots, policy, progress })
+    }
+
+    /// Reads a snapshot's manifest; its hash is checked.
+    pub fn load(&self, snapshot: &SnapshotRef) -> Result<Manifest, LoadError> {
+        contents::load(&self.layout, snapshot)
+    }
+
+    /// Writes every entry below `dest`: the root `a/b.csv` to `dest/a/b.csv`, the root `/etc/hosts` to
+    /// `dest/etc/hosts`. Contents are hashed again on the way. Nothing is replaced, nothing is synced; what an error
+    /// leaves is the caller's to remove.
+    pub fn materialise(&self, manifest: &Manifest, dest: &Path) -> Result<(), MaterialiseError> {
+        materialise::materialise(&self.layout, manifest, dest)
+    }
+
+    /// The content of one entry (of a link its target, of anything else nothing), hashed again.
+    pub fn read_content(&self, manifest: &Manifest, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
+        Contents::new(&self.layout, manifest).read(entry)
+    }
+
+    /// Reads and hashes everything in the store and says what is damaged.
+    pub fn check(&self) -> Vec<Problem> {
+        contents::check(&self.layout)
+    }
+
+    /// Removes files of captures that were killed. A live capture holds the lock of its files and keeps them.
+    pub fn sweep_temporaries(&self) -> Result<u64, StoreError> {
+        layout::sweep(&self.layout)
+    }
+}

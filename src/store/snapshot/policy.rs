@@ -1,0 +1,77 @@
+//! What a capture takes, what it leaves out, and how far it goes.
+
+use std::path::PathBuf;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use crate::model::Text;
+
+/// One tree, file or link to capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureRoot {
+    /// Its name in the root listing: the path relative to the project, absolute if outside.
+    pub name: Text,
+    /// Where it is. A symbolic link here, but not below, is followed.
+    pub path: PathBuf,
+}
+
+/// Patterns of what is left out, matched against the listing path and against the file name alone. What is below
+/// an excluded directory is excluded.
+#[derive(Clone, Debug, Default)]
+pub struct Exclude {
+    set: GlobSet,
+    patterns: Vec<String>,
+}
+
+impl Exclude {
+    /// Compiles the patterns.
+    pub fn new(patterns: &[String]) -> Result<Self, globset::Error> {
+        let mut set = GlobSetBuilder::new();
+        for pattern in patterns {
+            set.add(Glob::new(pattern)?);
+        }
+        Ok(Self { set: set.build()?, patterns: patterns.to_vec() })
+    }
+
+    /// The patterns as they were given.
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    pub(super) fn matches(&self, path: &[u8], name: &[u8]) -> bool {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+        self.set.is_match(OsStr::from_bytes(path)) || self.set.is_match(OsStr::from_bytes(name))
+    }
+}
+
+/// How to capture.
+#[derive(Clone, Debug)]
+pub struct CapturePolicy {
+    /// What is left out.
+    pub exclude: Exclude,
+    /// Directories that are never entered, whatever they are called: the state directory.
+    pub skip: Vec<PathBuf>,
+    /// Most bytes of new content to read.
+    pub limit_bytes: u64,
+}
+
+impl Default for CapturePolicy {
+    fn default() -> Self {
+        Self { exclude: Exclude::default(), skip: Vec::new(), limit_bytes: 4 << 30 }
+    }
+}
+
+/// How far a capture is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureProgress {
+    /// Files, links and fifos seen.
+    pub files: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}

@@ -1,0 +1,142 @@
+//! Sealing a tree: hashing it without storing, and asking later whether it is still the same.
+
+use super::capture::sorted_roots;
+use super::error::CaptureError;
+use super::gather::{Gathered, Plan, RootLinks, gather};
+use super::manifest::{Manifest, ManifestEntry};
+use super::policy::{CapturePolicy, CaptureRoot};
+use super::read::Sink;
+use super::table::{Header, StatTable};
+use super::tree::Encoded;
+use crate::model::{Digest, Text};
+use crate::sys::walk::ObjectKind;
+
+/// Trees as they were when they were hashed.
+#[derive(Debug)]
+pub struct Sealed {
+    /// SHA-256 of the listing of the roots: a run's `output_hash`.
+    pub root_digest: Digest,
+    /// All entries; their contents are nowhere but in the trees.
+    pub manifest: Manifest,
+    /// Entries that are no directories.
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Sockets and devices, which no listing holds, by listing path.
+    pub specials: Vec<(Text, ObjectKind)>,
+    /// Paths that would not hold still while they were read.
+    pub unstable: Vec<Text>,
+    table: StatTable,
+}
+
+/// Hashes the trees. A root that is a symbolic link is an entry like any other, not followed: what it points to
+/// was not made by whoever made the link.
+pub fn hash_roots(roots: &[CaptureRoot], policy: &CapturePolicy) -> Result<Sealed, CaptureError> {
+    let roots = sorted_roots(roots)?;
+    let gathered = walk(&roots, policy, None)?;
+    let (encoded, manifest) = manifest_of(&gathered)?;
+    let (files, bytes) = gathered.tree.totals();
+    let header = Header {
+        key: Digest([0; 32]),
+        input_hash: encoded.input_hash,
+        manifest: encoded.digest,
+        pack: Digest([0; 32]),
+        entries: gathered.tree.len() as u64,
+        packs: 0,
+        files,
+        bytes,
+        skipped: gathered.specials.len() as u64,
+        untrusted: gathered.tree.untrusted(),
+    };
+    let table = gathered.tree.encode_table(Vec::new(), header, &[], |location| location);
+    let table = table.ok().and_then(StatTable::from_memory).ok_or_else(too_many)?;
+    Ok(Sealed {
+        root_digest: encoded.input_hash,
+        manifest,
+        files,
+        bytes,
+        specials: gathered.specials,
+        unstable: gathered.unstable,
+        table,
+    })
+}
+
+/// The listing path of the first entry that is not what it was when it was sealed, came or went; none if all are
+/// the same. Files whose stat is unchanged are not read, unless they were sealed in the tick of their last change.
+pub fn still_equal(
+    sealed: &Sealed,
+    roots: &[CaptureRoot],
+    policy: &CapturePolicy,
+) -> Result<Option<Text>, CaptureError> {
+    let roots = sorted_roots(roots)?;
+    let gathered = match walk(&roots, policy, Some(&sealed.table)) {
+        Err(CaptureError::Unreadable { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Some(path));
+        }
+        other => other?,
+    };
+    if gathered.specials != sealed.specials {
+        let differs = |(path, _): &&(Text, ObjectKind)| !sealed.specials.iter().any(|(known, _)| known == path);
+        let path = gathered.specials.iter().find(differs).or(sealed.specials.first());
+        return Ok(path.map(|(path, _)| path.clone()));
+    }
+    let (_, now) = manifest_of(&gathered)?;
+    Ok(first_difference(&sealed.manifest, &now))
+}
+
+fn walk(roots: &[CaptureRoot], policy: &CapturePolicy, known: Option<&StatTable>) -> Result<Gathered, CaptureError> {
+    gather(&Plan {
+        roots,
+        root_links: RootLinks::Keep,
+        exclude: &policy.exclude,
+        skip: super::capture::skipped(&policy.skip),
+        limit_bytes: policy.limit_bytes,
+        known,
+        sink: Sink::Hash,
+        progress: &|_| (),
+    })
+}
+
+fn manifest_of(gathered: &Gathered) -> Result<(Encoded, Manifest), CaptureError> {
+    let encoded = gathered.tree.encode_manifest(&[], None);
+    let manifest = Manifest::from_bytes(&encoded.bytes).map_err(|_| too_many())?;
+    Ok((encoded, manifest))
+}
+
+/// The formats number entries with 32 bits; nothing else about a gathered tree can fail to encode.
+fn too_many() -> CaptureError {
+    CaptureError::TooMany
+}
+
+/// The path of the first entry, in preorder, that one manifest has and the other has not or differently.
+fn first_difference(one: &Manifest, other: &Manifest) -> Option<Text> {
+    let (mut left, mut right) = (one.entries().iter(), other.entries().iter());
+    let mut index = 0;
+    loop {
+        let path = match (left.next(), right.next()) {
+            (None, None) => return None,
+            (Some(a), Some(b)) if same(a, b) => {
+                index += 1;
+                continue;
+            }
+            (Some(a), Some(b)) => {
+                let (a_path, b_path) = (one.path_of(index), other.path_of(index));
+                // What is missing on one side is passed first by the other, except at the end of a directory.
+                if a.parent == b.parent && b.name < a.name { b_path } else { a_path }
+            }
+            (Some(_), None) => one.path_of(index),
+            (None, Some(_)) => other.path_of(index),
+        };
+        return Some(Text(path));
+    }
+}
+
+/// Directories are compared by their entries, so that the path named is the innermost.
+fn same(one: &ManifestEntry, other: &ManifestEntry) -> bool {
+    let is_dir = one.kind == crate::model::EntryKind::Directory;
+    let key = |entry: &ManifestEntry| (entry.parent, entry.kind, entry.mode, entry.uid, entry.gid);
+    key(one) == key(other)
+        && one.name == other.name
+        && one.xattrs() == other.xattrs()
+        && (is_dir || one.digest == other.digest && one.size == other.size)
+}

@@ -1,0 +1,279 @@
+//! Copying a tree: contents, modes, times, links, empty directories, pipes, holes and attributes, by two threads.
+//!
+//! Sockets and devices are left out and named. Files that are one file under several names stay one.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, CWD, Mode, linkat, mkdirat};
+
+use super::copy::{CopiedBy, copy_content};
+use super::metadata::{Metadata, create_file};
+use super::walk::{self, ObjectKind, Stat};
+use super::xattr;
+
+/// What was copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopyReport {
+    /// Files, links and pipes.
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Files whose blocks are shared with the original.
+    pub reflinked: u64,
+    /// Sockets and devices that were left out, by path below the tree.
+    pub skipped: Vec<PathBuf>,
+}
+
+/// A copy ended early; what was copied is left behind for the caller to remove.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step} {}", path.display())]
+pub struct CopyError {
+    /// What was attempted.
+    pub step: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// Why not.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Copies the object at `from` to `to`, which must not exist. Neither is followed if it is a symbolic link.
+/// Nothing is synced.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<CopyReport, CopyError> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let (from_path, to_path) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
+    let failed = |step, path: &Path| {
+        let path = path.to_path_buf();
+        move |source| CopyError { step, path, source }
+    };
+    let stat = walk::lstat_at(CWD, from_path).map_err(failed("stat", from))?;
+    let mut copy = Copy { from, bases: None, state: Mutex::default(), ready: Condvar::new() };
+    if stat.kind() != ObjectKind::Directory {
+        copy.entry(&Ends { from: CWD, to: CWD, below: b"" }, from_path, to_path, &stat)?;
+        return Ok(copy.finish());
+    }
+    mkdirat(CWD, to_path, Mode::RWXU).map_err(|errno| failed("create", to)(errno.into()))?;
+    let source = walk::open_dir_itself(from_path).map_err(failed("open", from))?;
+    let target = walk::open_dir_itself(to_path).map_err(failed("open", to))?;
+    copy.bases = Some((source, target));
+    copy.lock().waiting.push(Vec::new());
+    copy.run()?;
+    copy.link_again()?;
+    copy.finish_dirs()?;
+    Ok(copy.finish())
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Vec<u8>>,
+    busy: usize,
+    stopped: bool,
+    dirs: Vec<Vec<u8>>,
+    /// First copied name of a file that has several.
+    first_names: HashMap<(u64, u64), Vec<u8>>,
+    /// First name, further name.
+    links: Vec<(Vec<u8>, Vec<u8>)>,
+    report: CopyReport,
+}
+
+struct Copy<'a> {
+    from: &'a Path,
+    bases: Option<(OwnedFd, OwnedFd)>,
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+/// The same directory on both sides.
+struct Ends<'a> {
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    below: &'a [u8],
+}
+
+impl Copy<'_> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, step: &'static str, below: &[u8]) -> impl FnOnce(io::Error) -> CopyError {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = self.from.join(std::ffi::OsStr::from_bytes(below));
+        move |source| CopyError { step, path, source }
+    }
+
+    fn bases(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        let (from, to) = self.bases.as_ref().expect("set before any directory is copied");
+        (from.as_fd(), to.as_fd())
+    }
+
+    fn run(&self) -> Result<(), CopyError> {
+        std::thread::scope(|scope| {
+            let helper = scope.spawn(|| self.work());
+            let mine = self.work();
+            mine.and(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    }
+
+    fn work(&self) -> Result<(), CopyError> {
+        let mut dirents = vec![MaybeUninit::uninit(); 64 << 10];
+        while let Some(below) = self.next() {
+            let copied = self.directory(&below, &mut dirents);
+            let mut state = self.lock();
+            state.busy -= 1;
+            state.stopped |= copied.is_err();
+            state.dirs.push(below);
+            drop(state);
+            self.ready.notify_all();
+            copied?;
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> Option<Vec<u8>> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if let Some(below) = state.waiting.pop() {
+                state.busy += 1;
+                return Some(below);
+            }
+            if state.busy == 0 {
+                return None;
+            }
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn directory(&self, below: &[u8], dirents: &mut [MaybeUninit<u8>]) -> Result<(), CopyError> {
+        let (from, to) = self.bases();
+        let from = walk::open_dir_below(from, below).map_err(self.error("open", below))?;
+        let to = walk::open_dir_below(to, below).map_err(self.error("open", below))?;
+        let ends = Ends { from: from.as_fd(), to: to.as_fd(), below };
+        for name in walk::sorted_names(ends.from, dirents).map_err(self.error("read", below))? {
+            let path = join(below, &name.bytes);
+            let stat = walk::lstat_at(ends.from, &name.bytes).map_err(self.error("stat", &path))?;
+            if stat.kind() == ObjectKind::Directory {
+                mkdirat(ends.to, &*name.bytes, Mode::RWXU)
+                    .map_err(|errno| self.error("create", &path)(errno.into()))?;
+                self.lock().waiting.push(path);
+                self.ready.notify_one();
+            } else {
+                self.entry(&ends, &name.bytes, &name.bytes, &stat)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&self, ends: &Ends<'_>, from: &[u8], to: &[u8], stat: &Stat) -> Result<(), CopyError> {
+        let path = join(ends.below, from);
+        let metadata =
+            Metadata { mode: stat.permissions(), owner: (stat.uid, stat.gid), mtime: stat.mtime, xattrs: &[] };
+        match stat.kind() {
+            ObjectKind::File => return self.file(ends, from, to, stat),
+            ObjectKind::Symlink => walk::link_target(ends.from, from)
+                .and_then(|target| metadata.make_symlink(&target, ends.to, to))
+                .map_err(self.error("copy", &path))?,
+            ObjectKind::Fifo => metadata.make_fifo(ends.to, to).map_err(self.error("copy", &path))?,
+            ObjectKind::Directory | ObjectKind::Socket | ObjectKind::Device => {
+                use std::os::unix::ffi::OsStringExt as _;
+                self.lock().report.skipped.push(std::ffi::OsString::from_vec(path).into());
+                return Ok(());
+            }
+        }
+        self.lock().report.files += 1;
+        Ok(())
+    }
+
+    fn file(&self, ends: &Ends<'_>, from: &[u8], to: &[u8], stat: &Stat) -> Result<(), CopyError> {
+        let path = join(ends.below, from);
+        if stat.nlink > 1 {
+            let mut state = self.lock();
+            let identity = (stat.dev, stat.ino);
+            if let Some(first) = state.first_names.get(&identity).cloned() {
+                state.links.push((first, path));
+                return Ok(());
+            }
+            state.first_names.insert(identity, path.clone());
+        }
+        let copied = copy_file(ends, from, to).map_err(self.error("copy", &path))?;
+        let mut state = self.lock();
+        state.report.files += 1;
+        state.report.bytes += copied.0;
+        state.report.reflinked += u64::from(copied.1 == CopiedBy::Reflink);
+        Ok(())
+    }
+
+    /// Gives files their further names, once all first names are there.
+    fn link_again(&self) -> Result<(), CopyError> {
+        let links = std::mem::take(&mut self.lock().links);
+        let (_, base) = self.bases();
+        for (first, further) in links {
+            let link = || -> io::Result<()> {
+                let (first_dir, first_name) = split(&first);
+                let (dir, name) = split(&further);
+                let first_dir = walk::open_dir_below(base, first_dir)?;
+                let dir = walk::open_dir_below(base, dir)?;
+                Ok(linkat(first_dir, first_name, dir, name, AtFlags::empty())?)
+            };
+            link().map_err(self.error("link", &further))?;
+            self.lock().report.files += 1;
+        }
+        Ok(())
+    }
+
+    /// Modes and times of directories, innermost first: what is made in a directory changes its time, and a
+    /// directory without write permission could not be filled.
+    fn finish_dirs(&self) -> Result<(), CopyError> {
+        let mut dirs = std::mem::take(&mut self.lock().dirs);
+        dirs.sort_unstable();
+        let (from, to) = self.bases();
+        for below in dirs.iter().rev() {
+            let apply = || -> io::Result<()> {
+                let from = walk::open_dir_below(from, below)?;
+                let to = walk::open_dir_below(to, below)?;
+                let stat = walk::stat_of(&from)?;
+                let xattrs = xattr::read_all(from.as_fd())?;
+                let owner = (stat.uid, stat.gid);
+                Metadata { mode: stat.permissions(), owner, mtime: stat.mtime, xattrs: &xattrs }.apply_to(to.as_fd())
+            };
+            apply().map_err(self.error("finish", below))?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> CopyReport {
+        let mut report = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).report;
+        report.skipped.sort_unstable();
+        report
+    }
+}
+
+fn copy_file(ends: &Ends<'_>, from: &[u8], to: &[u8]) -> io::Result<(u64, CopiedBy)> {
+    let source = File::from(walk::open_file_at(ends.from, from)?);
+    let stat = walk::stat_of(&source)?;
+    if stat.kind() != ObjectKind::File {
+        return Err(rustix::io::Errno::AGAIN.into());
+    }
+    let target = create_file(ends.to, to)?;
+    let copied_by = copy_content(&source, &target, stat.size, stat.is_sparse())?;
+    let xattrs = xattr::read_all(source.as_fd())?;
+    let owner = (stat.uid, stat.gid);
+    Metadata { mode: stat.permissions(), owner, mtime: stat.mtime, xattrs: &xattrs }.apply_to(target.as_fd())?;
+    Ok((stat.size, copied_by))
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    memchr::memrchr(b'/', path).map_or((b"", path), |at| (&path[..at], &path[at + 1..]))
+}

@@ -1,0 +1,64 @@
+//! Extended attributes that belong to the user's data: `user.*` and POSIX access lists. Security labels and file
+//! capabilities are the system's and are neither read nor written.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use rustix::io::Errno;
+
+/// Name and value, sorted by name.
+pub type Xattrs = Vec<(Box<[u8]>, Box<[u8]>)>;
+
+/// The attributes of an open file or directory; none where the filesystem has none.
+pub fn read_all(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
+    let mut list = [0_u8; 1024];
+    let names = match flistxattr(fd, &mut list[..]) {
+        Ok(0) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => return Ok(Vec::new()),
+        Ok(len) => list[..len].to_vec(),
+        Err(Errno::RANGE) => long_list(fd)?,
+        Err(errno) => return Err(errno.into()),
+    };
+    let mut found = Xattrs::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| is_kept(name)) {
+        if let Some(value) = read_value(fd, name)? {
+            found.push((name.into(), value));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Whether an attribute is part of the user's data.
+pub fn is_kept(name: &[u8]) -> bool {
+    name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_")
+}
+
+/// A list longer than the usual buffer; 64 KiB is the kernel's own limit (xattr(7)).
+fn long_list(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut list = vec![0_u8; 64 << 10];
+    let len = flistxattr(fd, &mut list[..])?;
+    list.truncate(len);
+    Ok(list)
+}
+
+/// None where the attribute has vanished since it was listed, or may not be read.
+fn read_value(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Box<[u8]>>> {
+    let mut value = vec![0_u8; 64 << 10];
+    match fgetxattr(fd, name, &mut value[..]) {
+        Ok(len) => Ok(Some(value[..len].into())),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Sets all of them; what the filesystem does not support is left out.
+pub fn write_all(fd: BorrowedFd<'_>, xattrs: &[(Box<[u8]>, Box<[u8]>)]) -> io::Result<()> {
+    for (name, value) in xattrs {
+        match fsetxattr(fd, &**name, value, XattrFlags::empty()) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
