@@ -13,7 +13,6 @@ use sha2::{Digest as _, Sha256};
 use super::{RunLog, tail};
 use crate::model::{Digest, RunRecord};
 use crate::sys::append_lock::AppendLock;
-use crate::sys::crash;
 use crate::sys::{append_file, crash};
 
 /// Room that [`RunLog::reserve`] keeps for the line of a run that ends on a full disk.
