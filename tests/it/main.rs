@@ -1,3 +1,4 @@
 //! One test binary; a file per promise.
 
 mod floors;
+mod snapshot;

@@ -52,7 +52,8 @@ pub(super) fn load(layout: &Layout, snapshot: &SnapshotRef) -> Result<Manifest, 
     let damaged = |damage| LoadError::Damaged { path: path.clone(), damage };
     let pack = Pack::open(&path, snapshot.pack)?.map_err(damaged)?;
     let bytes = pack.read(snapshot.manifest).map_err(damaged)?;
-    let mut manifest = Manifest::from_bytes(bytes).map_err(|source| LoadError::Manifest { path: path.clone(), source })?;
+    let mut manifest =
+        Manifest::from_bytes(bytes).map_err(|source| LoadError::Manifest { path: path.clone(), source })?;
     manifest.own_pack = Some(snapshot.pack);
     Ok(manifest)
 }
