@@ -8,7 +8,7 @@ use rustix::fs::{
     mkfifoat, openat, symlinkat, utimensat,
 };
 
-use super::xattr;
+use super::xattr::{self, Xattr};
 
 /// What an object is given after its content.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub struct Metadata<'a> {
     /// Last modification, seconds and nanoseconds.
     pub mtime: (i64, u32),
     /// Extended attributes.
-    pub xattrs: &'a [(Box<[u8]>, Box<[u8]>)],
+    pub xattrs: &'a [Xattr],
 }
 
 impl Metadata<'_> {

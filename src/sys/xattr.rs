@@ -7,8 +7,17 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 use rustix::io::Errno;
 
-/// Name and value, sorted by name.
-pub type Xattrs = Vec<(Box<[u8]>, Box<[u8]>)>;
+/// One attribute.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Xattr {
+    /// With its namespace, as in `user.note`.
+    pub name: Box<[u8]>,
+    /// The bytes.
+    pub value: Box<[u8]>,
+}
+
+/// The attributes of one object, sorted by name.
+pub type Xattrs = Vec<Xattr>;
 
 /// The attributes of an open file or directory; none where the filesystem has none.
 pub fn read_all(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
@@ -22,7 +31,7 @@ pub fn read_all(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
     let mut found = Xattrs::new();
     for name in names.split(|byte| *byte == 0).filter(|name| is_kept(name)) {
         if let Some(value) = read_value(fd, name)? {
-            found.push((name.into(), value));
+            found.push(Xattr { name: name.into(), value });
         }
     }
     found.sort_unstable();
@@ -53,8 +62,8 @@ fn read_value(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Box<[u8]>>> 
 }
 
 /// Sets all of them; what the filesystem does not support is left out.
-pub fn write_all(fd: BorrowedFd<'_>, xattrs: &[(Box<[u8]>, Box<[u8]>)]) -> io::Result<()> {
-    for (name, value) in xattrs {
+pub fn write_all(fd: BorrowedFd<'_>, xattrs: &[Xattr]) -> io::Result<()> {
+    for Xattr { name, value } in xattrs {
         match fsetxattr(fd, &**name, value, XattrFlags::empty()) {
             Ok(()) | Err(Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(errno.into()),

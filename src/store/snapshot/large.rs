@@ -14,9 +14,12 @@ use crate::sys::copy::{for_each_extent, reflink, start_writeback};
 
 /// Contents of this size and more are kept in files of their own.
 pub(super) const LARGE_BYTES: u64 = 4 << 20;
-const CHUNK_BYTES: usize = 1 << 20;
+/// Small enough to stay in a core's cache between reading, hashing and writing.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Writing back begins after every so many bytes.
+const WRITEBACK_BYTES: u64 = 8 << 20;
 /// Chunks on their way between the thread that reads and hashes and the one that writes.
-const CHUNKS: usize = 4;
+const CHUNKS: usize = 8;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Which side of a copy failed.
@@ -132,20 +135,14 @@ fn copy_hashed(from: &File, size: u64, to: &File) -> Result<Digest, CopyFailed> 
     })
 }
 
-fn hash_chunks(
-    mut from: &File,
-    size: u64,
-    free: &Receiver<Vec<u8>>,
-    full: Sender<(u64, Vec<u8>)>,
-) -> io::Result<Digest> {
+fn hash_chunks(from: &File, size: u64, free: &Receiver<Vec<u8>>, full: Sender<(u64, Vec<u8>)>) -> io::Result<Digest> {
     let mut sum = Sha256::new();
     let mut at = 0;
     while at < size {
         // The writer has gone: it reports why.
         let Ok(mut chunk) = free.recv() else { break };
-        chunk.clear();
-        let want = (size - at).min(CHUNK_BYTES as u64);
-        from.by_ref().take(want).read_to_end(&mut chunk)?;
+        let want = usize::try_from(size - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        read_chunk(from, &mut chunk, want)?;
         if chunk.is_empty() {
             break;
         }
@@ -159,10 +156,31 @@ fn hash_chunks(
     Ok(Digest(sum.finalize().into()))
 }
 
+/// Appends up to `want` bytes; fewer only at the end of the file.
+fn read_chunk(from: &File, chunk: &mut Vec<u8>, want: usize) -> io::Result<()> {
+    chunk.resize(want, 0);
+    let mut len = 0;
+    while len < want {
+        match { from }.read(&mut chunk[len..]) {
+            Ok(0) => break,
+            Ok(more) => len += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    chunk.truncate(len);
+    Ok(())
+}
+
 fn write_chunks(to: &File, full: &Receiver<(u64, Vec<u8>)>, empty: &Sender<Vec<u8>>) -> io::Result<()> {
+    let mut started = 0;
     while let Ok((at, chunk)) = full.recv() {
         to.write_all_at(&chunk, at)?;
-        start_writeback(to.as_fd(), at, chunk.len() as u64);
+        let end = at + chunk.len() as u64;
+        if end - started >= WRITEBACK_BYTES {
+            start_writeback(to.as_fd(), started, end - started);
+            started = end;
+        }
         // The reader may have finished already.
         let _ = empty.send(chunk);
     }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::wire::{Fields, put_counted};
 use crate::model::{Digest, Entry, EntryKind, RelPath};
-use crate::sys::xattr::Xattrs;
+use crate::sys::xattr::{Xattr, Xattrs};
 
 /// First bytes of a manifest; the digit is the version.
 pub(super) const MAGIC: &[u8; 16] = b"agentguard-mfst1";
@@ -63,7 +63,7 @@ pub struct Extras {
 impl Extras {
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         put_counted(out, &self.target);
-        for (name, value) in &self.xattrs {
+        for Xattr { name, value } in &self.xattrs {
             put_counted(out, name);
             put_counted(out, value);
         }
@@ -76,7 +76,7 @@ impl Extras {
         let mut fields = Fields(bytes);
         let mut extras = Self { target: fields.counted()?.into(), xattrs: Vec::new() };
         while !fields.0.is_empty() {
-            extras.xattrs.push((fields.counted()?.into(), fields.counted()?.into()));
+            extras.xattrs.push(Xattr { name: fields.counted()?.into(), value: fields.counted()?.into() });
         }
         Some(Some(Box::new(extras)))
     }
@@ -122,7 +122,7 @@ impl ManifestEntry {
     }
 
     /// Extended attributes, sorted by name.
-    pub fn xattrs(&self) -> &[(Box<[u8]>, Box<[u8]>)] {
+    pub fn xattrs(&self) -> &[Xattr] {
         self.extras.as_ref().map_or(&[], |extras| &extras.xattrs)
     }
 

@@ -184,7 +184,7 @@ impl Walk<'_> {
         };
         let trusted = !now.is_racy(&stat);
         if let Some(known) = known.as_ref().filter(|known| self.answers(known, &stat)) {
-            return Ok(Some(self.count(self.from_known(name, stat, kind, known))));
+            return Ok(Some(self.count(self.known_node(name, stat, kind, known))));
         }
         let node = match kind {
             EntryKind::File => self.take_file(reader, name, place, (stat, now))?,
@@ -238,7 +238,7 @@ impl Walk<'_> {
             }
     }
 
-    fn from_known(&self, name: Box<[u8]>, stat: Stat, kind: EntryKind, known: &Record) -> Node {
+    fn known_node(&self, name: Box<[u8]>, stat: Stat, kind: EntryKind, known: &Record) -> Node {
         Node {
             digest: known.digest,
             size: known.size,
