@@ -199,7 +199,7 @@ fn agentguard_hash(bytes: &[u8]) -> String {
 
 /// Waits for a condition; a test that waits for nothing fails with its name.
 #[track_caller]
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain: {what}");

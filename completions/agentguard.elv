@@ -1,0 +1,179 @@
+
+use builtin;
+use str;
+
+set edit:completion:arg-completer[agentguard] = {|@words|
+    fn spaces {|n|
+        builtin:repeat $n ' ' | str:join ''
+    }
+    fn cand {|text desc|
+        edit:complex-candidate $text &display=$text' '(spaces (- 14 (wcswidth $text)))$desc
+    }
+    var command = 'agentguard'
+    for word $words[1..-1] {
+        if (str:has-prefix $word '-') {
+            break
+        }
+        set command = $command';'$word
+    }
+    var completions = [
+        &'agentguard'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+            cand run 'Supervise one run of a command'
+            cand replay 'Run a recorded run again from the inputs it had, and compare'
+            cand log 'List runs, newest first'
+            cand show 'Show all about one run'
+            cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+            cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
+            cand demo 'See it work: small agents through success, a partial write, a drift and a replay'
+            cand schema 'Print the JSON Schema of the run record'
+            cand completions 'Print shell completions'
+            cand man 'Print a man page'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'agentguard;run'= {
+            cand --agent 'Name of the agent [default: the command''s basename]'
+            cand --label 'Attach a label to the record (repeatable)'
+            cand --input 'Freeze this file, directory or glob before the agent starts (repeatable)'
+            cand --exclude 'Leave out of the inputs what matches (repeatable)'
+            cand --snapshot-limit 'Refuse a snapshot that would add more than this to the store [default: 4GiB]'
+            cand --out 'Publish a directory (repeatable; a single one is the staging directory itself)'
+            cand --out-file 'Publish a file, staged under its own name (repeatable)'
+            cand --out-from 'What staging starts from: empty, or a copy of what the targets hold [default: empty]'
+            cand --stdout 'Publish the agent''s standard output to a file: the safe form of `agent > FILE`'
+            cand --expect 'Demand a non-empty file of the result that matches (repeatable)'
+            cand --max-files 'Reject a result with more files'
+            cand --max-bytes 'Reject a result with more bytes'
+            cand --verify 'Judge the result with a shell command; it looks at $AGENTGUARD_RESULT (repeatable, in order, all must pass)'
+            cand --verify-timeout 'Reject a result whose verify command runs longer than this'
+            cand --timeout 'Stop the agent after this long'
+            cand --kill-after 'From asking the agent to stop (TERM) to making it (KILL) [default: 5s]'
+            cand --record-env 'Record the value of this environment variable for replay (repeatable)'
+            cand --record 'Write this run''s record there too; `-` is standard output'
+            cand --progress 'Show progress on standard error [default: auto, if it is a terminal]'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand --no-verify 'Run no verify command, also none of the configuration'
+            cand -q 'Say nothing but errors'
+            cand --quiet 'Say nothing but errors'
+            cand -v 'Say more about what is done'
+            cand --verbose 'Say more about what is done'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;replay'= {
+            cand --progress 'Show progress on standard error [default: auto, if it is a terminal]'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand --commit 'Publish the result if the gate accepts it'
+            cand -q 'Say nothing but errors'
+            cand --quiet 'Say nothing but errors'
+            cand -v 'Say more about what is done'
+            cand --verbose 'Say more about what is done'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;log'= {
+            cand --agent 'Only runs of this agent'
+            cand --status 'Only runs that ended so'
+            cand --class 'Only runs of this error class'
+            cand --since 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)'
+            cand --until 'Only runs that began before this time'
+            cand -n 'At most this many'
+            cand --limit 'At most this many'
+            cand --format 'How to print them'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;show'= {
+            cand --manifest 'Print `sha256sum -c` lines of what it read or staged'
+            cand --listing 'With --manifest: print the raw listing that the hash is taken over, of the roots or of DIR'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand --json 'Print the record as JSON'
+            cand --stdout 'Print what the agent printed'
+            cand --stderr 'Print what the agent printed on standard error'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;recover'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;fsck'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;demo'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;schema'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;completions'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;man'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;help'= {
+            cand run 'Supervise one run of a command'
+            cand replay 'Run a recorded run again from the inputs it had, and compare'
+            cand log 'List runs, newest first'
+            cand show 'Show all about one run'
+            cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+            cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
+            cand demo 'See it work: small agents through success, a partial write, a drift and a replay'
+            cand schema 'Print the JSON Schema of the run record'
+            cand completions 'Print shell completions'
+            cand man 'Print a man page'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'agentguard;help;run'= {
+        }
+        &'agentguard;help;replay'= {
+        }
+        &'agentguard;help;log'= {
+        }
+        &'agentguard;help;show'= {
+        }
+        &'agentguard;help;recover'= {
+        }
+        &'agentguard;help;fsck'= {
+        }
+        &'agentguard;help;demo'= {
+        }
+        &'agentguard;help;schema'= {
+        }
+        &'agentguard;help;completions'= {
+        }
+        &'agentguard;help;man'= {
+        }
+        &'agentguard;help;help'= {
+        }
+    ]
+    $completions[$command]
+}

@@ -1,0 +1,149 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_agentguard_global_optspecs
+    string join \n state-dir= color= h/help V/version
+end
+
+function __fish_agentguard_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_agentguard_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_agentguard_using_subcommand
+    set -l cmd (__fish_agentguard_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c agentguard -n "__fish_agentguard_needs_command" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_needs_command" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_needs_command" -s V -l version -d 'Print version'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "run" -d 'Supervise one run of a command'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "log" -d 'List runs, newest first'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "show" -d 'Show all about one run'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift and a replay'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "schema" -d 'Print the JSON Schema of the run record'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "completions" -d 'Print shell completions'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "man" -d 'Print a man page'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l agent -d 'Name of the agent [default: the command\'s basename]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l label -d 'Attach a label to the record (repeatable)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l input -d 'Freeze this file, directory or glob before the agent starts (repeatable)' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l exclude -d 'Leave out of the inputs what matches (repeatable)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l snapshot-limit -d 'Refuse a snapshot that would add more than this to the store [default: 4GiB]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l out -d 'Publish a directory (repeatable; a single one is the staging directory itself)' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l out-file -d 'Publish a file, staged under its own name (repeatable)' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l out-from -d 'What staging starts from: empty, or a copy of what the targets hold [default: empty]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l stdout -d 'Publish the agent\'s standard output to a file: the safe form of `agent > FILE`' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l expect -d 'Demand a non-empty file of the result that matches (repeatable)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-files -d 'Reject a result with more files' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-bytes -d 'Reject a result with more bytes' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l verify -d 'Judge the result with a shell command; it looks at $AGENTGUARD_RESULT (repeatable, in order, all must pass)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l verify-timeout -d 'Reject a result whose verify command runs longer than this' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l timeout -d 'Stop the agent after this long' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l kill-after -d 'From asking the agent to stop (TERM) to making it (KILL) [default: 5s]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l record-env -d 'Record the value of this environment variable for replay (repeatable)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l record -d 'Write this run\'s record there too; `-` is standard output' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l progress -d 'Show progress on standard error [default: auto, if it is a terminal]' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-verify -d 'Run no verify command, also none of the configuration'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s q -l quiet -d 'Say nothing but errors'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s v -l verbose -d 'Say more about what is done'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -l progress -d 'Show progress on standard error [default: auto, if it is a terminal]' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -l commit -d 'Publish the result if the gate accepts it'
+complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -s q -l quiet -d 'Say nothing but errors'
+complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -s v -l verbose -d 'Say more about what is done'
+complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l agent -d 'Only runs of this agent' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l status -d 'Only runs that ended so' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l class -d 'Only runs of this error class' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l since -d 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l until -d 'Only runs that began before this time' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -s n -l limit -d 'At most this many' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l format -d 'How to print them' -r -f -a "table\t'For people'
+json\t'One JSON array'
+jsonl\t'The stored lines'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l manifest -d 'Print `sha256sum -c` lines of what it read or staged' -r -f -a "inputs\t'What the run read'
+outputs\t'What it staged'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l listing -d 'With --manifest: print the raw listing that the hash is taken over, of the roots or of DIR' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l json -d 'Print the record as JSON'
+complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l stdout -d 'Print what the agent printed'
+complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l stderr -d 'Print what the agent printed on standard error'
+complete -c agentguard -n "__fish_agentguard_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand fsck" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand fsck" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand fsck" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand demo" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand demo" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand schema" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand schema" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand schema" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand completions" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand completions" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand man" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand man" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "log" -d 'List runs, newest first'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "show" -d 'Show all about one run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift and a replay'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "schema" -d 'Print the JSON Schema of the run record'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "completions" -d 'Print shell completions'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "man" -d 'Print a man page'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
