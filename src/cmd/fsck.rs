@@ -7,8 +7,9 @@ use crate::run::ended::chain;
 use crate::run::resolve::Surroundings;
 use crate::store::journal;
 use crate::store::log::RunLog;
+use crate::store::outputs;
 use crate::store::run_dir::RunDir;
-use crate::store::snapshot::{Manifest, SnapshotStore};
+use crate::store::snapshot::SnapshotStore;
 use crate::store::state_dir::StateDir;
 
 use super::recover::Health;
@@ -72,11 +73,8 @@ fn check_run(state: &StateDir, dir: &RunDir) -> Vec<String> {
             problems.extend(check_snapshot(state, &events));
         }
     }
-    let outputs = dir.join("outputs");
-    if let Ok(bytes) = std::fs::read(&outputs)
-        && let Err(error) = Manifest::from_bytes(&bytes)
-    {
-        problems.push(format!("{outputs:?}: {}", chain(&error)));
+    if let Err(error) = outputs::read(dir) {
+        problems.push(chain(&error));
     }
     problems
 }

@@ -12,6 +12,7 @@ use crate::model::{EntryKind, RunId};
 use crate::run::snapshot::listing_with_stdin;
 use crate::store::capture;
 use crate::store::journal;
+use crate::store::outputs;
 use crate::store::run_dir::RunDir;
 use crate::store::snapshot::{Manifest, SnapshotStore};
 use crate::store::state_dir::StateDir;
@@ -61,14 +62,7 @@ fn load(state: &StateDir, run_id: RunId, side: Side) -> anyhow::Result<Option<Ma
             let Some(snapshot) = snapshot_of(state, run_id)? else { return Ok(None) };
             Ok(Some(SnapshotStore::at(state.path()).load(&snapshot)?))
         }
-        Side::Outputs => {
-            let path = RunDir::of(state, run_id).join("outputs");
-            match std::fs::read(&path) {
-                Ok(bytes) => Ok(Some(Manifest::from_bytes(&bytes).with_context(|| format!("cannot read {path:?}"))?)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error).with_context(|| format!("cannot read {path:?}")),
-            }
-        }
+        Side::Outputs => Ok(outputs::read(&RunDir::of(state, run_id))?),
     }
 }
 

@@ -19,8 +19,9 @@ use crate::run::settle::Finished;
 use crate::run::stdin::StdinPlan;
 use crate::store::journal;
 use crate::store::log::RunLog;
+use crate::store::outputs;
 use crate::store::run_dir::RunDir;
-use crate::store::snapshot::{Manifest, ManifestEntry};
+use crate::store::snapshot::ManifestEntry;
 use crate::store::state_dir::StateDir;
 use crate::sys::clock;
 use crate::sys::relay::Passing;
@@ -154,13 +155,7 @@ fn compare_runs(state: &StateDir, original: &RunRecord, replay: &RunRecord) -> a
 
 /// A run's outputs, sorted, each with a mark of its mode, kind and content.
 fn listed(state: &StateDir, run_id: RunId) -> anyhow::Result<Vec<(Text, String)>> {
-    let path = RunDir::of(state, run_id).join("outputs");
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {path:?}")),
-    };
-    let manifest = Manifest::from_bytes(&bytes).with_context(|| format!("cannot read {path:?}"))?;
+    let Some(manifest) = outputs::read(&RunDir::of(state, run_id))? else { return Ok(Vec::new()) };
     let mark = |(index, entry): (usize, &ManifestEntry)| {
         // A directory's hash says what its entries say already.
         let content = if entry.kind == EntryKind::Directory { String::new() } else { entry.digest.to_string() };

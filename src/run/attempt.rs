@@ -172,8 +172,8 @@ async fn watch(
         foreground: foreground.as_ref(),
     })?;
     let mut watched = supervise(life, places, child, &streams, foreground.as_ref(), signals).await?;
-    if matches!(streams.stdin, StdinPlan::Beside) {
-        watched.stdin = keep_beside(&life.dir.join("stdin")).unwrap_or_else(|error| {
+    if let StdinPlan::Beside(offset) = streams.stdin {
+        watched.stdin = keep_beside(&life.dir.join("stdin"), offset).unwrap_or_else(|error| {
             progress.warn(Warning(format!("standard input was not kept for replay: {error}")));
             None
         });

@@ -132,7 +132,10 @@ fn check_place(at: &Surroundings, path: &Path) -> Result<(), String> {
 fn kind_of(wished: OutputKind, path: &Path) -> Result<OutputKind, String> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(wished),
+        // Something above it that is no directory is found by the check of that.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(wished);
+        }
         Err(error) => return Err(format!("cannot be looked at: {error}")),
     };
     let kind = metadata.file_type();

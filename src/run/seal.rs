@@ -1,7 +1,6 @@
 //! After the agent: staging is read, hashed and counted. From here on nothing may change it; whether anything did is
 //! checked again right before the commit.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, Sealed};
 use crate::model::spec::StagingBase;
 use crate::rules::exit_code::AgentExit;
+use crate::store::outputs;
 use crate::store::snapshot::{self, CapturePolicy, CaptureRoot, hash_roots};
 use crate::sys::{clock, durable, hard_links, identity};
 
@@ -79,7 +79,8 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
     };
     // A copy of the present content that the agent left as it was is nothing staged.
     let staged = if changed == Changed::No { Vec::new() } else { staged };
-    if let Err(error) = keep_manifest(&life, &tree) {
+    // `show --manifest outputs` and `replay` read it.
+    if let Err(error) = outputs::write(&life.dir, &tree.manifest) {
         return Err(life.fail(ErrorKind::PublishIo, &error));
     }
     let sealed = Sealed {
@@ -192,9 +193,4 @@ fn start_flushing(staging: &Path) -> Option<std::thread::JoinHandle<()>> {
         let _ = durable::sync_filesystem(&directory);
     };
     std::thread::Builder::new().spawn(flush).ok()
-}
-
-/// The manifest of the outputs stays with the run: `show --manifest outputs` and `replay` read it.
-fn keep_manifest(life: &Life, tree: &snapshot::Sealed) -> io::Result<()> {
-    crate::store::run_dir::write_private(&life.dir.join("outputs"), &tree.manifest.to_bytes())
 }

@@ -22,8 +22,8 @@ pub const KEPT_BYTES: u64 = 16 * 1024 * 1024;
 pub enum StdinPlan {
     /// Inherited; nothing to keep.
     Inherit,
-    /// Inherited; the file behind it was read from its offset into `kept`.
-    Beside,
+    /// Inherited; the file behind it is read a second time from this offset, where the agent began.
+    Beside(u64),
     /// Passed through a pipe, kept on the way.
     Through,
     /// What an earlier run had.
@@ -37,7 +37,10 @@ impl StdinPlan {
     pub fn observe() -> Self {
         match stdin_kind() {
             StdinKind::Terminal | StdinKind::Nothing => Self::Inherit,
-            StdinKind::File => Self::Beside,
+            StdinKind::File => match rustix::fs::seek(rustix::stdio::stdin(), rustix::fs::SeekFrom::Current(0)) {
+                Ok(offset) => Self::Beside(offset),
+                Err(_) => Self::Inherit,
+            },
             StdinKind::Stream => Self::Through,
         }
     }
@@ -45,7 +48,7 @@ impl StdinPlan {
     /// What the child is given.
     pub fn child(&self) -> io::Result<ChildStdin> {
         Ok(match self {
-            Self::Inherit | Self::Beside => ChildStdin::Inherit,
+            Self::Inherit | Self::Beside(_) => ChildStdin::Inherit,
             Self::Through => ChildStdin::Pipe,
             Self::Recorded(file) => ChildStdin::File(file.try_clone()?),
             Self::Nothing => ChildStdin::Null,
@@ -105,11 +108,9 @@ impl Keep {
     }
 }
 
-/// Reads the regular file on descriptor 0 from where its offset stands, without moving the offset: the agent shares
-/// it.
-pub fn keep_beside(path: &Path) -> io::Result<Option<Kept>> {
+/// Reads the regular file on descriptor 0 from an offset, without moving the one that the agent shares.
+pub fn keep_beside(path: &Path, mut offset: u64) -> io::Result<Option<Kept>> {
     let stdin = rustix::stdio::stdin();
-    let mut offset = rustix::fs::seek(stdin, rustix::fs::SeekFrom::Current(0))?;
     let mut keep = Keep::into(path);
     let mut buffer = vec![0_u8; 64 * 1024];
     loop {

@@ -5,6 +5,7 @@ pub mod changes;
 pub mod git_state;
 pub mod journal;
 pub mod log;
+pub mod outputs;
 pub mod publish;
 pub mod run_dir;
 pub mod snapshot;

@@ -209,13 +209,21 @@ pub fn make_private_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a private file in one step: whoever reads it sees all of it or nothing. One that exists stays.
+///
+/// Several commands may make the same state directory at once: the content is a constant, so they may all write the
+/// same temporary file, which is never truncated. A crash leaves that file; the next command gives it its name.
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let temporary = path.with_file_name(format!("tmp-{}", crate::sys::clock::new_run_id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let temporary = PathBuf::from(name);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)
+    match std::fs::rename(&temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => Ok(()),
+        renamed => renamed,
+    }
 }

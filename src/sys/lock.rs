@@ -9,9 +9,26 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
 
+/// How often a lock file is made anew when somebody sweeps it away in the moment before it is locked.
+const TRIES: u32 = 100;
+
 /// Creates a lock file under a temporary name, locks it, and only then gives it its name: nobody ever sees it
-/// unlocked while its owner lives.
+/// unlocked while its owner lives. Whoever sweeps the temporary name away before it is locked only costs a retry.
 pub fn create_locked(path: &Path, temporary: &Path) -> io::Result<File> {
+    let mut tries = 0;
+    loop {
+        match try_create_locked(path, temporary) {
+            Err(error) if is_swept(&error) && tries < TRIES => tries += 1,
+            created => return created,
+        }
+    }
+}
+
+fn is_swept(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
+}
+
+fn try_create_locked(path: &Path, temporary: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
     retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive))?;
     std::fs::rename(temporary, path)?;

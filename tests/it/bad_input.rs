@@ -39,7 +39,7 @@ fn outputs_that_cannot_be_published_are_refused() {
     refused(&project, &["--out", "leaves/x"], &["leaves the project", "/tmp/x"]);
     refused(&project, &["--out", "dangling"], &["symbolic link to nothing", "nowhere"]);
     refused(&project, &["--out", "file/x"], &["is not a directory"]);
-    refused(&project, &["--out", ""], &["is empty"]);
+    refused(&project, &["--out", ""], &["--out", "value is required"]);
     refused(&project, &["--out", "a", "--out-from", "scratch"], &["--out-from is empty or current"]);
 }
 
@@ -70,7 +70,7 @@ fn inputs_that_cannot_be_frozen_are_refused() {
     refused(&project, &options("*.csv"), &["*.csv", "matches nothing"]);
     refused(&project, &options("fifo"), &["neither a file nor a directory"]);
     refused(&project, &options("/dev/stdin"), &["pipe it to standard input"]);
-    refused(&project, &options(""), &["is empty"]);
+    refused(&project, &options(""), &["--input", "value is required"]);
     let arguments = ["run", "--out", "o", "--", "cat", "{inputs}/x"];
     project.ag(&arguments).exits(125).says("--input");
 }
@@ -82,10 +82,10 @@ fn an_unreadable_input_is_named_before_anything_is_spawned() {
     }
     let project = Project::new();
     let closed = project.write("closed", "x");
-    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).expect("mode");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).expect("mode");
     refused(&project, &["--out", "o", "--input", "closed"], &["closed", "cannot be read"]);
     project.write("data/closed", "x");
-    std::fs::set_permissions(project.join("data/closed"), std::fs::Permissions::from_mode(0)).expect("mode");
+    std::fs::set_permissions(project.join("data/closed"), std::fs::Permissions::from_mode(0o000)).expect("mode");
     project.run(&["--out", "o", "--input", "data"], "touch spawned").exits(125).says("data/closed");
     assert!(!project.join("spawned").exists());
 }
@@ -95,7 +95,7 @@ fn wrong_words_name_the_nearest_right_ones() {
     let project = Project::new();
     project.ag(&["run", "--out", "o"]).exits(125).says("no command");
     project.ag(&["run", "--timeuot", "5s", "--out", "o", "--", "true"]).exits(125).says("--timeout");
-    project.ag(&["rnu"]).exits(125).says("run");
+    project.ag(&["repaly"]).exits(125).says("replay");
     refused(&project, &["--out", "o", "--timeout", "5 parsecs"], &["--timeout", "90s"]);
     refused(&project, &["--out", "o", "--timeout", "0s"], &["--timeout", "zero"]);
     refused(&project, &["--out", "o", "--max-bytes", "lots"], &["--max-bytes", "64MiB"]);

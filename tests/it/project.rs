@@ -12,57 +12,57 @@ use std::time::{Duration, Instant};
 use agentguard::model::RunRecord;
 
 /// The built binary; `AGENTGUARD_TEST_BIN` names a copy that an ordinary user may reach.
-pub fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     std::env::var_os("AGENTGUARD_TEST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_agentguard").into(), PathBuf::from)
 }
 
 /// The sources that tests compare with; `AGENTGUARD_TEST_ROOT` names a copy that an ordinary user may reach.
-pub fn source_root() -> PathBuf {
+pub(crate) fn source_root() -> PathBuf {
     std::env::var_os("AGENTGUARD_TEST_ROOT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
 /// A project of its own, with its own configuration file so that nothing above it counts.
-pub struct Project {
+pub(crate) struct Project {
     dir: tempfile::TempDir,
 }
 
 impl Project {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::below(&std::env::temp_dir())
     }
 
-    pub fn below(parent: &Path) -> Self {
+    pub(crate) fn below(parent: &Path) -> Self {
         let dir = tempfile::Builder::new().prefix("ag-test-").tempdir_in(parent).expect("temporary directory");
         fs::write(dir.path().join("agentguard.toml"), "").expect("configuration");
         Self { dir }
     }
 
     /// The project's directory, links resolved.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().canonicalize().expect("exists")
     }
 
-    pub fn join(&self, name: impl AsRef<OsStr>) -> PathBuf {
+    pub(crate) fn join(&self, name: impl AsRef<OsStr>) -> PathBuf {
         self.path().join(Path::new(name.as_ref()))
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.join(".agentguard")
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.join(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
         fs::write(&path, content).expect("written");
         path
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     /// The binary, to be run here, with nothing of an outer agentguard in its environment.
-    pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(binary());
         for (name, _) in std::env::vars_os() {
             if name.as_bytes().starts_with(b"AGENTGUARD_") {
@@ -73,24 +73,24 @@ impl Project {
         command
     }
 
-    pub fn ag<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Outcome {
+    pub(crate) fn ag<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Outcome {
         Outcome::of(self.command(arguments).output().expect("the binary runs"))
     }
 
     /// `agentguard run OPTIONS -- sh -c SCRIPT`.
-    pub fn run(&self, options: &[&str], script: &str) -> Outcome {
+    pub(crate) fn run(&self, options: &[&str], script: &str) -> Outcome {
         let arguments: Vec<&str> = ["run"].iter().chain(options).chain(&["--", "sh", "-c", script]).copied().collect();
         self.ag(&arguments)
     }
 
     /// The same, left running.
-    pub fn spawn(&self, options: &[&str], script: &str) -> Child {
+    pub(crate) fn spawn(&self, options: &[&str], script: &str) -> Child {
         let arguments: Vec<&str> = ["run"].iter().chain(options).chain(&["--", "sh", "-c", script]).copied().collect();
         self.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned")
     }
 
     /// Every record of the log, oldest first, each validated against the schema.
-    pub fn records(&self) -> Vec<RunRecord> {
+    pub(crate) fn records(&self) -> Vec<RunRecord> {
         let log = fs::read_to_string(self.state().join("runs.jsonl")).unwrap_or_default();
         log.lines()
             .map(|line| {
@@ -101,12 +101,12 @@ impl Project {
     }
 
     /// The newest record.
-    pub fn last(&self) -> RunRecord {
+    pub(crate) fn last(&self) -> RunRecord {
         self.records().pop().expect("a record")
     }
 
     /// Names in the project that are neither the state directory nor the configuration.
-    pub fn visible_names(&self) -> Vec<String> {
+    pub(crate) fn visible_names(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.path())
             .expect("readable")
             .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
@@ -117,7 +117,7 @@ impl Project {
     }
 
     /// What is left of ended runs that should be gone: staging, scratch, inputs, tmp, marks, temporary names.
-    pub fn leftovers(&self) -> Vec<String> {
+    pub(crate) fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
         for entry in walkdir::WalkDir::new(self.state()).into_iter().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -134,14 +134,14 @@ impl Project {
 
 /// What a command came to.
 #[derive(Debug)]
-pub struct Outcome {
-    pub code: Option<i32>,
-    pub stdout: Vec<u8>,
-    pub stderr: String,
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
 }
 
 impl Outcome {
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: output.stdout,
@@ -151,25 +151,25 @@ impl Outcome {
 
     /// Asserts the exit code, showing everything if it is another.
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.text(), self.stderr);
         self
     }
 
     /// Asserts that standard error says something.
     #[track_caller]
-    pub fn says(self, words: &str) -> Self {
+    pub(crate) fn says(self, words: &str) -> Self {
         assert!(self.stderr.contains(words), "not said: {words:?}\nstderr: {}", self.stderr);
         self
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 }
 
 /// Everything about a tree that must not change when a run fails: kind, mode, times, inode, links, content.
-pub fn exact_state(top: &Path) -> Vec<String> {
+pub(crate) fn exact_state(top: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in walkdir::WalkDir::new(top).sort_by_file_name() {
         let Ok(entry) = entry else { continue };
@@ -199,7 +199,7 @@ fn agentguard_hash(bytes: &[u8]) -> String {
 
 /// Waits for a condition; a test that waits for nothing fails with its name.
 #[track_caller]
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
@@ -208,14 +208,14 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Whether a process is alive and no zombie.
-pub fn is_alive(pid: &str) -> bool {
+pub(crate) fn is_alive(pid: &str) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = status.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
     state.is_some_and(|state| state != "Z" && state != "X")
 }
 
 /// Feeds a child's standard input and waits for it.
-pub fn feed(mut child: Child, input: &[u8]) -> Outcome {
+pub(crate) fn feed(mut child: Child, input: &[u8]) -> Outcome {
     let mut pipe = child.stdin.take().expect("a pipe");
     let input = input.to_vec();
     let writer = std::thread::spawn(move || {
@@ -228,12 +228,12 @@ pub fn feed(mut child: Child, input: &[u8]) -> Outcome {
 }
 
 /// Whether the tests run as root.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// A test that needs what is missing says so, unless CI demands it.
-pub fn skip(facility: &str, why: &str) {
+pub(crate) fn skip(facility: &str, why: &str) {
     let required = std::env::var("AGENTGUARD_TEST_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|one| one == facility), "{facility} is required here: {why}");
     let mut err = std::io::stderr().lock();
