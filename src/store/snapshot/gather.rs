@@ -143,6 +143,10 @@ impl Walk<'_> {
             }
             self.report();
         }
+        // After a failure nothing is kept, so nothing more is written.
+        if self.stop.load(Ordering::Relaxed) {
+            return;
+        }
         if let Err(error) = reader.finish() {
             self.fail(error);
         }

@@ -38,6 +38,8 @@ pub(super) struct Stored {
 /// Copies `size` bytes of `file` into the store, hashing them on the way; the inner error is the user's file's. The
 /// content is durable on return, its name once `large/` is synced.
 pub(super) fn store(layout: &Layout, file: &File, size: u64, sparse: bool) -> Result<io::Result<Stored>, StoreError> {
+    // Before the copy: making a directory durable also waits for data that is on its way (ext4, ordered mode).
+    make_dir(&layout.large)?;
     let temporary = layout.temporary()?;
     let digest = match copy_in(file, &temporary.file, size, sparse) {
         Ok(digest) => digest,
@@ -48,7 +50,6 @@ pub(super) fn store(layout: &Layout, file: &File, size: u64, sparse: bool) -> Re
     if std::fs::metadata(&target).is_ok_and(|found| found.len() == size) {
         return Ok(Ok(Stored { digest, is_new: false }));
     }
-    make_dir(&layout.large)?;
     temporary.file.sync_data().map_err(StoreError::at("sync", &temporary.path))?;
     temporary.publish(&target)?;
     Ok(Ok(Stored { digest, is_new: true }))

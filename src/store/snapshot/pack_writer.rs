@@ -56,6 +56,8 @@ impl<'a> PackWriter<'a> {
         }
         let _creating = lock(&self.creating);
         if self.temporary.get().is_none() {
+            // Before any content: making a directory durable also waits for data that is on its way.
+            make_dir(&self.layout.packs)?;
             let _ = self.temporary.set(self.layout.temporary()?);
         }
         Ok(self.temporary.get().expect("set above, under the lock"))
@@ -89,7 +91,6 @@ impl<'a> PackWriter<'a> {
         temporary.file.sync_data().map_err(failed("sync"))?;
         crash::point("snapshot.synced").map_err(failed("sync"))?;
         let packs = &self.layout.packs;
-        make_dir(packs)?;
         self.temporary.into_inner().expect("created above").publish(&self.layout.pack(name))?;
         sync_dir(packs)?;
         crash::point("snapshot.published").map_err(StoreError::at("publish", packs))?;
