@@ -15,7 +15,7 @@ use crate::store::changes::{Change, changes};
 use crate::store::snapshot::Sealed;
 use crate::sys::clock;
 use crate::sys::copy_tree::copy_tree;
-use crate::sys::walk::ObjectKind;
+use crate::sys::walk::{Access, ObjectKind};
 
 use super::ended::{Ended, Life, Stage, chain};
 use super::environment::{AttemptPlaces, Variables};
@@ -202,7 +202,7 @@ async fn copy_result(sealed: &SealedRun, signals: &mut Signals) -> io::Result<Wo
         crate::sys::remove::remove_tree(&scratch).map_err(|error| failed(&error))?;
         crate::store::state_dir::make_private_directory(&scratch).map_err(|error| failed(&error))?;
         let result = scratch.join("result");
-        copy_tree(&from, &result).map_err(|error| failed(&error))?;
+        copy_tree(&from, &result, Access::Own).map_err(|error| failed(&error))?;
         Ok(result)
     };
     interruptible(signals, work).await

@@ -11,6 +11,7 @@ use crate::model::spec::StagingBase;
 use crate::rules::exit_code::AgentExit;
 use crate::store::outputs;
 use crate::store::snapshot::{self, CapturePolicy, CaptureRoot, hash_roots};
+use crate::sys::walk::Access;
 use crate::sys::{clock, durable, hard_links, identity};
 
 use super::attempt::Attempted;
@@ -177,12 +178,13 @@ fn publish_io(message: String) -> Failure {
 
 /// Whether the targets hold just what was staged. Ones that cannot be read are taken to differ.
 fn is_same(targets: &[CaptureRoot], tree: &snapshot::Sealed) -> bool {
-    hash_roots(targets, &sealing_policy()).is_ok_and(|now| now.root_digest == tree.root_digest)
+    let policy = CapturePolicy { access: Access::AsIs, ..sealing_policy() };
+    hash_roots(targets, &policy).is_ok_and(|now| now.root_digest == tree.root_digest)
 }
 
 /// Everything in staging is the result, however large; limits are the gate's.
 pub fn sealing_policy() -> CapturePolicy {
-    CapturePolicy { limit_bytes: u64::MAX, ..CapturePolicy::default() }
+    CapturePolicy { limit_bytes: u64::MAX, access: Access::Own, ..CapturePolicy::default() }
 }
 
 /// Starts write-back of the staging filesystem in the background; whether it succeeded is asked again by the commit,

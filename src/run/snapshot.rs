@@ -94,7 +94,8 @@ fn freeze(
                 .map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() })
                 .collect();
             let exclude = Exclude::new(&policy.exclude).map_err(|error| failed(&error))?;
-            let capture = CapturePolicy { exclude, skip: vec![state], limit_bytes: policy.limit.0 };
+            let capture =
+                CapturePolicy { exclude, skip: vec![state], limit_bytes: policy.limit.0, ..CapturePolicy::default() };
             let show = |so_far: CaptureProgress| {
                 progress.stage(Shown::Snapshot { files: so_far.files, bytes: ByteSize(so_far.bytes) });
             };

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Mode, linkat, mkdirat};
 
 use super::copy::{CopiedBy, copy_content};
 use super::metadata::{Metadata, create_file};
-use super::walk::{self, ObjectKind, Stat};
+use super::walk::{self, Access, ObjectKind, Stat};
 use super::xattr;
 
 /// What was copied.
@@ -45,7 +45,7 @@ pub struct CopyError {
 
 /// Copies the object at `from` to `to`, which must not exist. Neither is followed if it is a symbolic link.
 /// Nothing is synced.
-pub fn copy_tree(from: &Path, to: &Path) -> Result<CopyReport, CopyError> {
+pub fn copy_tree(from: &Path, to: &Path, access: Access) -> Result<CopyReport, CopyError> {
     use std::os::unix::ffi::OsStrExt as _;
     let (from_path, to_path) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
     let failed = |step, path: &Path| {
@@ -53,7 +53,7 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<CopyReport, CopyError> {
         move |source| CopyError { step, path, source }
     };
     let stat = walk::lstat_at(CWD, from_path).map_err(failed("stat", from))?;
-    let mut copy = Copy { from, bases: None, state: Mutex::default(), ready: Condvar::new() };
+    let mut copy = Copy { access, from, bases: None, state: Mutex::default(), ready: Condvar::new() };
     if stat.kind() != ObjectKind::Directory {
         copy.entry(&Ends { from: CWD, to: CWD, below: b"" }, from_path, to_path, &stat)?;
         return Ok(copy.finish());
@@ -83,6 +83,7 @@ struct State {
 }
 
 struct Copy<'a> {
+    access: Access,
     from: &'a Path,
     bases: Option<(OwnedFd, OwnedFd)>,
     state: Mutex<State>,
@@ -154,7 +155,7 @@ impl Copy<'_> {
 
     fn directory(&self, below: &[u8], dirents: &mut [MaybeUninit<u8>]) -> Result<(), CopyError> {
         let (from, to) = self.bases();
-        let from = walk::open_dir_below(from, below).map_err(self.error("open", below))?;
+        let from = walk::open_dir_below_as(self.access, from, below).map_err(self.error("open", below))?;
         let to = walk::open_dir_below(to, below).map_err(self.error("open", below))?;
         let ends = Ends { from: from.as_fd(), to: to.as_fd(), below };
         for name in walk::sorted_names(ends.from, dirents).map_err(self.error("read", below))? {
@@ -203,7 +204,7 @@ impl Copy<'_> {
             }
             state.first_names.insert(identity, path.clone());
         }
-        let copied = copy_file(ends, from, to).map_err(self.error("copy", &path))?;
+        let copied = copy_file(self.access, ends, from, to).map_err(self.error("copy", &path))?;
         let mut state = self.lock();
         state.report.files += 1;
         state.report.bytes += copied.0;
@@ -256,8 +257,8 @@ impl Copy<'_> {
     }
 }
 
-fn copy_file(ends: &Ends<'_>, from: &[u8], to: &[u8]) -> io::Result<(u64, CopiedBy)> {
-    let source = File::from(walk::open_file_at(ends.from, from)?);
+fn copy_file(access: Access, ends: &Ends<'_>, from: &[u8], to: &[u8]) -> io::Result<(u64, CopiedBy)> {
+    let source = File::from(walk::open_file_as(access, ends.from, from)?);
     let stat = walk::stat_of(&source)?;
     if stat.kind() != ObjectKind::File {
         return Err(rustix::io::Errno::AGAIN.into());

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::copy_tree::copy_tree;
+use super::walk::Access;
 
 /// Files below `top` that have further names elsewhere become copies; names within the tree stay one file.
 ///
@@ -39,7 +40,7 @@ pub fn separate_from_outside(top: &Path) -> io::Result<()> {
 
 fn separate(first: &Path, rest: &[PathBuf]) -> io::Result<()> {
     let copy = first.with_file_name(format!(".agentguard-copy-{}", super::clock::new_run_id()));
-    copy_tree(first, &copy).map_err(io::Error::other)?;
+    copy_tree(first, &copy, Access::Own).map_err(io::Error::other)?;
     fs::rename(&copy, first)?;
     for name in rest {
         fs::hard_link(first, &copy)?;

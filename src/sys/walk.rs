@@ -187,6 +187,57 @@ pub fn open_file_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     Ok(openat(dir, name, REGULAR, Mode::empty())?)
 }
 
+/// How to meet an object that its owner may not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// As it is: an error.
+    AsIs,
+    /// The tree is one's own to do with as one likes: its mode is lifted for the moment of opening.
+    Own,
+}
+
+/// [`open_file_at`] under an [`Access`].
+pub fn open_file_as(access: Access, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    match open_file_at(dir, name) {
+        Err(error) if access == Access::Own && error.kind() == io::ErrorKind::PermissionDenied => {
+            lifted(dir, name, 0o400, || open_file_at(dir, name))
+        }
+        opened => opened,
+    }
+}
+
+/// [`open_dir_below`] under an [`Access`]. A directory that may not be searched stays closed: what is in it could not
+/// be opened once its mode is back.
+pub fn open_dir_below_as(access: Access, base: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    match open_dir_below(base, path) {
+        Err(error) if access == Access::Own && error.kind() == io::ErrorKind::PermissionDenied => {
+            let (above, name) =
+                memchr::memrchr(b'/', path).map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
+            let parent = open_dir_below(base, above)?;
+            let name = if name.is_empty() { b"." } else { name };
+            lifted(parent.as_fd(), name, 0o500, || open_dir_below(parent.as_fd(), name))
+        }
+        opened => opened,
+    }
+}
+
+/// Opens with these permission bits added, and puts the mode back. The object is held by a descriptor: a name that is
+/// swapped meanwhile, for a link to somewhere else, is not what is changed.
+fn lifted(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    bits: u32,
+    open: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<OwnedFd> {
+    let held = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let mode = stat_of(&held)?.permissions();
+    let itself = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+    rustix::fs::chmod(&itself, Mode::from_raw_mode(mode | bits))?;
+    let opened = open();
+    rustix::fs::chmod(&itself, Mode::from_raw_mode(mode))?;
+    opened
+}
+
 /// Opens a directory by path, following links: a root named on the command line.
 pub fn open_dir(path: &[u8]) -> io::Result<OwnedFd> {
     Ok(openat(CWD, path, DIRECTORY, Mode::empty())?)

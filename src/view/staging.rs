@@ -12,6 +12,7 @@ use crate::model::RunId;
 use crate::model::event::Identity;
 use crate::model::spec::{OutputKind, OutputTarget, StagingBase};
 use crate::sys::copy_tree::copy_tree;
+use crate::sys::walk::Access;
 use crate::sys::{identity, mount, remove};
 
 /// A prepared staging directory.
@@ -106,7 +107,7 @@ fn copy_current(output: &OutputTarget, staging: &Path) -> Result<(), StagingErro
         staging.join(output.staged_as.as_path())
     };
     match identity::lstat(target).map_err(failed("cannot look at", target))? {
-        Some(_) => copy_tree(target, &staged)
+        Some(_) => copy_tree(target, &staged, Access::AsIs)
             .map(|_| ())
             .map_err(|error| failed("cannot copy to staging", target)(io::Error::other(error))),
         None if output.staged_as.0.is_empty() => fs::create_dir(staging).map_err(failed("cannot make", staging)),

@@ -16,6 +16,7 @@ use agentguard::store::snapshot::{
     SnapshotStore, fingerprint, hash_roots, still_equal,
 };
 use agentguard::sys::copy_tree::copy_tree;
+use agentguard::sys::walk::Access;
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
 /// A project with an `in` directory, and a store beside it.
@@ -191,7 +192,7 @@ fn everything_survives_capture_and_materialise() {
         assert_eq!(value.expect("getfattr runs").stdout, b"kept");
     }
     let copy = place.dir.path().join("copy");
-    copy_tree(&place.input(), &copy).expect("copied");
+    copy_tree(&place.input(), &copy, Access::AsIs).expect("copied");
     assert_eq!(describe(&copy), before);
 }
 
@@ -260,7 +261,7 @@ fn odd_names_and_deep_trees_come_back() {
     assert_eq!(read_deep(&place.give_back(&captured), 3000), "deep");
     assert_eq!(place.capture_settled().input_hash, captured.input_hash);
     let copy = place.dir.path().join("copy");
-    copy_tree(&place.input(), &copy).expect("copied");
+    copy_tree(&place.input(), &copy, Access::AsIs).expect("copied");
     assert_eq!(read_deep(&copy, 3000), "deep");
     // Unlike std's `remove_dir_all`, `rm` holds no descriptor per level.
     shell("rm -rf project copy back", place.dir.path());

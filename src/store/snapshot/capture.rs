@@ -65,6 +65,7 @@ pub(super) fn capture(layout: &Layout, request: &Request<'_>) -> Result<Captured
     let plan = Plan {
         roots: &roots,
         root_links: RootLinks::Follow,
+        access: request.policy.access,
         exclude: &request.policy.exclude,
         skip: skipped(&request.policy.skip),
         limit_bytes: request.policy.limit_bytes,

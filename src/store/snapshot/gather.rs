@@ -37,6 +37,7 @@ pub(super) struct Plan<'a> {
     /// Sorted by name, without duplicates.
     pub(super) roots: &'a [CaptureRoot],
     pub(super) root_links: RootLinks,
+    pub(super) access: Access,
     pub(super) exclude: &'a Exclude,
     /// Device and inode of directories that are never entered.
     pub(super) skip: Vec<(u64, u64)>,
@@ -192,7 +193,7 @@ impl Walk<'_> {
         let Some(base) = &self.bases[task.root as usize] else { return Ok(()) };
         let unreadable = |task: &Task, source| CaptureError::Unreadable { path: self.listing_path(task, b""), source };
         let now = SystemTick::now();
-        let dir = match walk::open_dir_below(base.as_fd(), &task.path) {
+        let dir = match walk::open_dir_below_as(self.plan.access, base.as_fd(), &task.path) {
             Ok(dir) => dir,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(unreadable(&task, error)),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::model::Text;
+use crate::sys::walk::Access;
 
 /// One tree, file or link to capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,11 +60,13 @@ pub struct CapturePolicy {
     pub skip: Vec<PathBuf>,
     /// Most bytes of new content to read.
     pub limit_bytes: u64,
+    /// Whether what is closed to its owner is opened all the same: only for trees of one's own making.
+    pub access: Access,
 }
 
 impl Default for CapturePolicy {
     fn default() -> Self {
-        Self { exclude: Exclude::default(), skip: Vec::new(), limit_bytes: 4 << 30 }
+        Self { exclude: Exclude::default(), skip: Vec::new(), limit_bytes: 4 << 30, access: Access::AsIs }
     }
 }
 

@@ -74,17 +74,17 @@ impl<'a> Reader<'a> {
     pub(super) fn read(
         &mut self,
         open: &dyn Fn() -> io::Result<OwnedFd>,
-        first: Stat,
         path: &dyn Fn() -> Text,
     ) -> Result<Option<FileRead>, CaptureError> {
         let unreadable = |source| CaptureError::Unreadable { path: path(), source };
-        let mut before = first;
         for attempt in 1..=ATTEMPTS {
             let file = match open() {
                 Ok(fd) => File::from(fd),
                 Err(error) if is_gone(&error) => return Ok(None),
                 Err(error) => return Err(unreadable(error)),
             };
+            // What is open is what is read; opening a file of one's own that was closed to reading touches its ctime.
+            let before = stat_of(&file).map_err(unreadable)?;
             let content = self.read_once(&file, before, &unreadable)?;
             let after = stat_of(&file).map_err(unreadable)?;
             let stable = after.same_as(&before);
@@ -99,7 +99,6 @@ impl<'a> Reader<'a> {
                 return Ok(Some(FileRead { stat: after, digest, size, location, stable, xattrs }));
             }
             self.take_back(&content);
-            before = after;
         }
         Ok(None)
     }

@@ -88,6 +88,7 @@ fn walk(roots: &[CaptureRoot], policy: &CapturePolicy, known: Option<&StatTable>
     gather(&Plan {
         roots,
         root_links: RootLinks::Keep,
+        access: policy.access,
         exclude: &policy.exclude,
         skip: super::capture::skipped(&policy.skip),
         limit_bytes: policy.limit_bytes,

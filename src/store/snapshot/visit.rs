@@ -88,7 +88,7 @@ impl Walk<'_> {
         let stat = if follow { walk::stat_at(CWD, path) } else { walk::lstat_at(CWD, path) }.map_err(unreadable)?;
         if stat.kind() != ObjectKind::Directory {
             let place = Place {
-                open: &|| if follow { walk::open_file(path) } else { walk::open_file_at(CWD, path) },
+                open: &|| if follow { walk::open_file(path) } else { walk::open_file_as(self.plan.access, CWD, path) },
                 link: &|| walk::link_target(CWD, path),
                 path: &|| root.name.clone(),
             };
@@ -135,7 +135,7 @@ impl Walk<'_> {
                 continue;
             }
             let place = Place {
-                open: &|| walk::open_file_at(dir, &name),
+                open: &|| walk::open_file_as(self.plan.access, dir, &name),
                 link: &|| walk::link_target(dir, &name),
                 path: &path,
             };
@@ -208,7 +208,7 @@ impl Walk<'_> {
         if self.read_bytes.fetch_add(stat.size, Ordering::Relaxed).saturating_add(stat.size) > limit {
             return Err(CaptureError::TooLarge { limit_bytes: limit, largest: Vec::new() });
         }
-        let Some(read) = reader.read(place.open, stat, place.path)? else {
+        let Some(read) = reader.read(place.open, place.path)? else {
             return Ok(None);
         };
         if !read.stable {
