@@ -1,7 +1,7 @@
 //! One attempt: the agent is spawned into empty staging, its streams are relayed and captured, and one loop turns
 //! what happens into events for the pure `step`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -408,6 +408,10 @@ fn not_spawned(life: &Life, error: &io::Error) -> (i32, Failure) {
     let (code, message) = match error.kind() {
         _ if !cwd_is_there => (NOT_EXECUTABLE, format!("no such working directory: {:?}", life.spec.cwd)),
         io::ErrorKind::NotFound => (NOT_FOUND, format!("command not found: {program:?}")),
+        // A directory of PATH that may not be searched: what a shell calls not found is not found.
+        io::ErrorKind::PermissionDenied if process::find_program(OsStr::new(&program)).is_none() => {
+            (NOT_FOUND, format!("command not found: {program:?}"))
+        }
         _ => (NOT_EXECUTABLE, format!("cannot execute {program:?}: {error}")),
     };
     (code, Failure::new(ErrorKind::SpawnFailed, message))

@@ -16,7 +16,7 @@ use super::table::StatTable;
 use super::tree::{Node, Tree};
 use super::visit::SystemTick;
 use crate::model::Text;
-use crate::sys::walk::{self, Name, ObjectKind};
+use crate::sys::walk::{self, Access, Name, ObjectKind};
 use crate::sys::xattr;
 
 /// Directories with more names are shared out.
