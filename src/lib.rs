@@ -6,129 +6,177 @@
 //! A module uses only modules on lower floors; two on the same floor never name each other (`tests/it/floors.rs`
 //! enforces it). Floors 0 and 1 do no IO and read no clock; `unsafe` lives on floor 2 only; `select!` on floor 4 only.
 //!
-//! ## 0 · `model`: Floor 0
+//! ## 0 · `model`
 //!
-//! - `digest`: `Digest`
-//! - `entry`: `Entry`
-//! - `error_kind`: The whole vocabulary of outcomes
-//! - `event`: `Event`
-//! - `record`: `RunRecord`
-//! - `rel_path`: `RelPath`
-//! - `run_id`: `RunId`
-//! - `size`: `ByteSize`
-//! - `spec`: `RunSpec`
-//! - `text`: `Text`
-//! - `timestamp`: `Timestamp`
+//! Values of the domain.
 //!
-//! ## 1 · `rules`: Floor 1
+//! - `digest`: the 32 bytes of a SHA-256, written as 64 lower-case hex digits everywhere a person can see it
+//! - `entry`: one line of a tree listing, the unit every hash of this project is made of
+//! - `error_kind`: The whole vocabulary of outcomes: `Status`, `ErrorClass` (six values with `null`) and `ErrorKind`
+//!   (the precise cause)
+//! - `event`: one line of a run's journal, written before its effect is relied on
+//! - `record`: one line of `runs.jsonl`
+//! - `rel_path`: a path below some root, validated as a list of components when it is made
+//! - `run_id`: a UUIDv7 (RFC 9562), so that ids sort by the time their run started
+//! - `size`: a number of bytes as people type and read it (`64MiB`, `2GB`)
+//! - `spec`: everything a run will do, resolved once from arguments, environment and configuration (or from a
+//!   recorded run); nobody reads those again
+//! - `text`: bytes that people usually read as text (arguments, paths, file names) and that Unix does not promise to
+//!   be UTF-8
+//! - `timestamp`: an instant of the wall clock in UTC, RFC 3339 with microseconds and `Z`
+//!
+//! ## 1 · `rules`
+//!
+//! Pure decisions.
 //!
 //! - `classify`: From a precise cause to the recovery pattern it calls for (the table at the head of the product
 //!   contract)
-//! - `exit_code`: The code agentguard exits with, from how a run ended
-//! - `expectation`: What the gate demands of a sealed result before any verify command is run
-//! - `fold`: The run record as a pure fold of the run's events
-//! - `lifecycle`: The one table of a run's life
-//! - `nearest`: "Did you mean"
-//! - `placeholder`: Placeholders in the agent's arguments
-//! - `recovery`: What recovery does with a run whose supervisor is gone
-//! - `redact`: Redaction of argument vectors for the log
-//! - `reproduction`: Whether a replay reproduced its original
-//! - `run_ref`: `RunRef`
-//! - `step`: The life of one attempt as a pure function
+//! - `exit_code`: The code agentguard exits with, from how a run ended: the one table behind the contract's
+//! - `expectation`: What the gate demands of a sealed result before any verify command is run: limits, expectations,
+//!   and the kinds of object that are never published
+//! - `fold`: The run record as a pure fold of the run's events: the same function writes it at the end of a run and
+//!   on behalf of one whose supervisor was killed
+//! - `lifecycle`: The one table of a run's life: it judges events while a run lives and when recovery reads a dead
+//!   run's journal
+//! - `nearest`: "Did you mean": the known word nearest to a mistyped one
+//! - `placeholder`: Placeholders in the agent's arguments: `{staging}` and `{inputs}`, anywhere in an argument, more
+//!   than once
+//! - `recovery`: What recovery does with a run whose supervisor is gone: a pure decision over its journal
+//! - `redact`: Redaction of argument vectors for the log: known key shapes anywhere in an argument, URL userinfo, and
+//!   the values of options and variables whose names say that they are secret
+//! - `reproduction`: Whether a replay reproduced its original: status, exit code and output hash, and which outputs
+//!   differ
+//! - `run_ref`: how a person names a run on the command line
+//! - `step`: The life of one attempt as a pure function: events in, one action out
 //!
-//! ## 2 · `sys`: Floor 2
+//! ## 2 · `sys`
 //!
-//! - `append_file`: Appending to a file whole or not at all, as far as one process can
-//! - `append_lock`: `AppendLock`
+//! One kernel or file facility per file, and the only floor with `unsafe`.
+//!
+//! - `append_file`: Appending to a file whole or not at all, as far as one process can: one `write(2)` with
+//!   `O_APPEND`, taken back by `ftruncate(2)` where the disk had room for a part only
+//! - `append_lock`: `flock(2)` on a file that exists only to be locked
 //! - `clock`: Wall clock and randomness, read in one place so that the floors above can be given fixed ones
-//! - `copy`: Copying the bytes of one open file into another
+//! - `copy`: Copying the bytes of one open file into another: shared blocks where the filesystem can, else by the
+//!   kernel, else through a buffer
 //! - `copy_across`: Copying a staged object to the filesystem of its target
-//! - `copy_tree`: Copying a tree
-//! - `crash`: Named crash points
-//! - `descriptor`: Open descriptors
+//! - `copy_tree`: Copying a tree: contents, modes, times, links, empty directories, pipes, holes and attributes, by
+//!   two threads
+//! - `crash`: Named crash points: the places between two effects where a power cut or a full disk may strike
+//! - `descriptor`: Open descriptors: what kind standard input is, and an event descriptor that wakes a poll
 //! - `durable`: `fsync`, where something is relied on after a power cut, and nowhere else
-//! - `hard_links`: Hard links that lead out of a tree
-//! - `host`: Who and where
-//! - `identity`: Which object a path names
-//! - `lock`: `flock(2)`
+//! - `hard_links`: Hard links that lead out of a tree: published as they are, a write to the result would write to
+//!   whatever private file the agent had linked in
+//! - `host`: Who and where: host name, user name, umask
+//! - `identity`: Which object a path names: device, inode and modification time, read without following a symbolic
+//!   link
+//! - `lock`: `flock(2)`: locks that die with their holder
 //! - `metadata`: Giving a new object the owner, attributes, mode and time of the one it is a copy of
 //! - `mmap`: A read-only mapping of a whole file
-//! - `mount`: Which filesystem a path is on, as far as renames go
-//! - `process`: One child process in a process group of its own
-//! - `relay`: Moving bytes between an agent and the guard's own standard streams
-//! - `remove`: Removing a tree that somebody else has built
-//! - `rename`: Atomic renames
-//! - `terminal`: The controlling terminal
-//! - `walk`: Reading directory trees by descriptor
-//! - `xattr`: Extended attributes that belong to the user's data
+//! - `mount`: Which filesystem a path is on, as far as renames go: two paths are on the same place if a rename
+//!   between them cannot answer EXDEV
+//! - `process`: One child process in a process group of its own: spawned unchanged, waited for by pidfd, killed as a
+//!   group
+//! - `relay`: Moving bytes between an agent and the guard's own standard streams: byte-exact, unbuffered, never
+//!   waiting for a pipe that an orphan holds open
+//! - `remove`: Removing a tree that somebody else has built: any depth, any modes, any names, never through a
+//!   symbolic link
+//! - `rename`: Atomic renames: exchange, and rename that never replaces
+//! - `terminal`: The controlling terminal: the agent's process group is made the foreground group while it runs, so
+//!   that Ctrl-C reaches it exactly once and it may read; the guard's own group gets it back on every way out
+//! - `walk`: Reading directory trees by descriptor: stat, names of a directory, and paths longer than `PATH_MAX`
+//! - `xattr`: Extended attributes that belong to the user's data: `user.*` and POSIX access lists
 //!
-//! ## 3 · `store`: Floor 3
+//! ## 3 · `store`
 //!
-//! - `capture`: Captured output
-//! - `changes`: What publishing a sealed tree changes at its targets
-//! - `git_state`: Commit and branch of the work tree around a directory, read from git's files
-//! - `journal`: A run's journal
-//! - `log/`: The run log, `runs.jsonl`
-//! - `outputs`: The manifest of what a run staged, kept in its directory
-//! - `publish`: Applying a commit plan
+//! Bytes on disk, their formats and versions.
+//!
+//! - `capture`: Captured output: the head in a file as it comes (so a killed supervisor leaves it), the tail in a
+//!   bounded ring that is written at the end
+//! - `changes`: What publishing a sealed tree changes at its targets: one line per created, modified or deleted path
+//! - `git_state`: Commit and branch of the work tree around a directory, read from git's files: git itself is never
+//!   run, so nothing that an agent could have configured is
+//! - `journal`: A run's journal: one JSON event per line, appended with one write each, judged by the lifecycle table
+//!   as it grows
+//! - `log/`: The run log, `runs.jsonl`: one line per ended run, append-only, a hash chain
+//! - `outputs`: The manifest of what a run staged, kept in its directory: the manifest's bytes, then their SHA-256
+//! - `publish`: Applying a commit plan: one rename per target, each step idempotent, judged by where the staged inode
+//!   is found
 //! - `run_dir`: A run's directory and its mark among the living
-//! - `snapshot/`: The content-addressed snapshot store
-//! - `state_dir`: The state directory
-//! - `trash`: Displaced trees
+//! - `snapshot/`: The content-addressed snapshot store: what a run's inputs were, kept so that they can be given back
+//!   exactly
+//! - `state_dir`: The state directory: where it is, whose it is, which format it has
+//! - `trash`: Displaced trees: what a publish has replaced
 //!
-//! ## 3 · `view`: Floor 3
+//! ## 3 · `view`
 //!
-//! - `staging`: Publish staging
+//! What an agent may see and change, composed from kernel facilities.
 //!
-//! ## 3 · `usage`: Floor 3
+//! - `staging`: Publish staging: an empty directory on the targets' filesystem that becomes the targets
 //!
-//! - `usage_file`: The generic usage file (`$AGENTGUARD_USAGE`)
+//! ## 3 · `usage`
 //!
-//! ## 4 · `run`: Floor 4
+//! Tokens and cost, read from what agents say.
 //!
-//! - `attempt`: One attempt
-//! - `begin`: The first stage
-//! - `commit`: The commit
-//! - `driver`: The driver
+//! - `usage_file`: The generic usage file (`$AGENTGUARD_USAGE`): JSON lines that an agent or a script around it may
+//!   append
+//!
+//! ## 4 · `run`
+//!
+//! The road of one run, one stage per file, and the driver that knows their order.
+//!
+//! - `attempt`: One attempt: the agent is spawned into empty staging, its streams are relayed and captured, and one
+//!   loop turns what happens into events for the pure `step`
+//! - `begin`: The first stage: the run gets its id, its directory, its mark among the living and its first event
+//! - `commit`: The commit: check, flush, write the intention, rename
+//! - `driver`: The driver: it knows the order of the stages, and nothing else
 //! - `ended`: `Life`, what every stage of a run owns while it lasts, and `Ended`, how any stage gives it up
 //! - `environment`: What the agent and the verify commands find in their environment
-//! - `judge`: The gate
+//! - `judge`: The gate: limits and expectations, then the verify commands on a throwaway copy
 //! - `progress`: What a run tells whoever is watching
-//! - `recover`: Recovery
-//! - `resolve`: From what was typed to what it means
-//! - `seal`: After the agent
-//! - `settle`: The last stage of every run
+//! - `recover`: Recovery: runs whose supervisor is gone get their end
+//! - `resolve`: From what was typed to what it means: inputs and outputs are looked at, and everything that cannot be
+//!   carried out is refused here, before anything is spawned or created
+//! - `seal`: After the agent: staging is read, hashed and counted
+//! - `settle`: The last stage of every run: its end becomes an event, its events a record, its record a line of the
+//!   log
 //! - `signals`: The signals that tell agentguard to stop, and blocking work that they may cut short
-//! - `snapshot`: The second stage
-//! - `stdin`: Standard input
-//! - `verify`: The verify commands
+//! - `snapshot`: The second stage: the inputs are read into the store and laid out for the agent
+//! - `stdin`: Standard input: inherited wherever possible, captured so that a replay has it
+//! - `verify`: The verify commands: each run by `sh -c` in the run's directory, on a throwaway copy of the sealed
+//!   result
 //!
-//! ## 5 · `cmd`: Floor 5
+//! ## 5 · `cmd`
 //!
-//! - `demo`: `agentguard demo`
-//! - `fsck`: `agentguard fsck`
-//! - `log`: `agentguard log`
-//! - `manifest`: `agentguard show RUN --manifest` and `--stdout`, `--stderr`
-//! - `recover`: `agentguard recover`
+//! One file per subcommand: a request in, lower floors called, an answer written to the writer it is given.
+//!
+//! - `demo`: the main job on nothing but this program and a shell
+//! - `fsck`: look at everything that is kept, report what is wrong, repair nothing
+//! - `log`: the runs, newest first
+//! - `manifest`: `agentguard show RUN --manifest` and `--stdout`, `--stderr`: what a run read, wrote and printed
+//! - `recover`: finish or take back interrupted commits, write missing records, sweep what was left
 //! - `render/`: How values of the domain look to a person
-//! - `replay`: `agentguard replay`
-//! - `run`: `agentguard run`
-//! - `run_choice`: Which run is meant
+//! - `replay`: run any run again from the inputs it really had, in fresh staging, and compare
+//! - `run`: resolve what was asked, recover what was left, then take the road
+//! - `run_choice`: Which run is meant: the one place where a reference that names none, or several, is explained to a
+//!   person
 //! - `schema`: The JSON Schema of a line of the run log, rendered from the Rust types; the copy in `schema/` is
 //!   compared with it by a test
-//! - `show/`: `agentguard show RUN`
+//! - `show/`: all about one run
 //!
-//! ## 6 · `cli`: Floor 6
+//! ## 6 · `cli`
+//!
+//! What was typed, what is shown, and the exit code.
 //!
 //! - `args`: The command line as it is typed
-//! - `config`: Layers of configuration
+//! - `config`: Layers of configuration: `agentguard.toml` (`[defaults]`, `[agents.NAME]`) and `AGENTGUARD_<OPTION>`
 //! - `dispatch`: From arguments to an exit code
 //! - `generated`: Completions, man pages and the JSON Schema, rendered from the code
-//! - `progress`: Progress on standard error, while it is a terminal
-//! - `settings`: From what was typed and configured to what it means
+//! - `progress`: Progress on standard error, while it is a terminal: what is being done and for how long
+//! - `settings`: From what was typed and configured to what it means: the strongest layer that names an option wins
 //! - `summary`: The one line at the end of a run, on standard error
 //! - `terminal`: What the standard streams are, and writing to them without dying of a reader that went away
-//! - `when`: Times as people type them
+//! - `when`: Times as people type them: RFC 3339, a date, a date and time of day, or an age (`2h`, `3d`)
 //!
 //! # The road of one run
 //!
