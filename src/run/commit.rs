@@ -33,7 +33,7 @@ use super::seal::{StagedTarget, roots_of, sealing_policy};
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Up to this many staged files are synced one by one; beyond, one `syncfs` is cheaper (measured).
-const SYNC_EACH: u64 = 4;
+pub const SYNC_EACH: u64 = 4;
 
 /// A run whose result is where it belongs.
 #[derive(Debug)]

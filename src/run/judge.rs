@@ -45,7 +45,8 @@ pub async fn judge(sealed: SealedRun, signals: &mut Signals, progress: &Arc<dyn 
     }
     let compared = {
         let (tree, staged) = (Arc::clone(&sealed.tree), sealed.staged.clone());
-        interruptible(signals, move || compare(&tree, &staged)).await
+        let work = move || compare(&tree, &staged);
+        if sealed.staged.is_empty() { Ok(Worked::Done(work())) } else { interruptible(signals, work).await }
     };
     let (list, totals) = match compared {
         Ok(Worked::Done(Ok(compared))) => compared,

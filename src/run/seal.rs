@@ -16,6 +16,7 @@ use crate::sys::{clock, durable, hard_links, identity};
 
 use super::attempt::Attempted;
 use super::begin::Target;
+use super::commit::SYNC_EACH;
 use super::ended::{Life, Stage, chain};
 use super::environment::AttemptPlaces;
 use super::progress::{Progress, Stage as Shown};
@@ -70,7 +71,9 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
         let succeeded = failure.is_none();
         move || read_staging(&staging, &roots, started_from.as_deref(), succeeded)
     };
-    let (tree, changed) = match interruptible(signals, work).await {
+    // Nothing to read is not worth a thread.
+    let sealed = if staged.is_empty() { Ok(Worked::Done(work())) } else { interruptible(signals, work).await };
+    let (tree, changed) = match sealed {
         Ok(Worked::Done(Ok(sealed))) => sealed,
         Ok(Worked::Done(Err(sealing))) => {
             return Err(life.end(Status::Failed, Some(failure.unwrap_or(sealing)), agent));
@@ -157,7 +160,7 @@ fn read_staging(
         Err(error) => return Err(publish_io(format!("cannot look at staging: {error}"))),
     }
     // The result will have to be durable: its pages are on their way while it is hashed.
-    let flushing = succeeded.then(|| start_flushing(&staging.path));
+    let flushing = (succeeded && has_many_files(&staging.path)).then(|| start_flushing(&staging.path));
     let sealed = (|| {
         hard_links::separate_from_outside(&staging.path)
             .map_err(|error| publish_io(format!("cannot separate hard links in staging: {error}")))?;
@@ -185,6 +188,12 @@ fn is_same(targets: &[CaptureRoot], tree: &snapshot::Sealed) -> bool {
 /// Everything in staging is the result, however large; limits are the gate's.
 pub fn sealing_policy() -> CapturePolicy {
     CapturePolicy { limit_bytes: u64::MAX, access: Access::Own, ..CapturePolicy::default() }
+}
+
+/// Whether the commit will sync the whole filesystem rather than a few files.
+fn has_many_files(staging: &Path) -> bool {
+    let files = walkdir::WalkDir::new(staging).into_iter().flatten().filter(|entry| entry.file_type().is_file());
+    files.take(SYNC_EACH as usize + 1).count() as u64 > SYNC_EACH
 }
 
 /// Starts write-back of the staging filesystem in the background; whether it succeeded is asked again by the commit,
