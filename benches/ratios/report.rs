@@ -118,5 +118,5 @@ fn file_system(place: &Place) -> anyhow::Result<String> {
     let journals = format!("{}-", source.trim_start_matches("/dev/"));
     let has_journal = std::fs::read_dir("/proc/fs/jbd2")
         .is_ok_and(|dirs| dirs.flatten().any(|dir| dir.file_name().to_string_lossy().starts_with(&journals)));
-    Ok(format!("{kind} {} journal", if has_journal { "with" } else { "WITHOUT (see --journaled)" }))
+    Ok(format!("{kind} {}", if has_journal { "with a journal" } else { "without a journal (see --journaled)" }))
 }
