@@ -1,3 +1,0 @@
-//! Ratios to yardsticks, measured side by side.
-
-fn main() {}
