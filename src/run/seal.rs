@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::Stat;
+
 use crate::model::Text;
 use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, Sealed};
@@ -148,11 +150,11 @@ fn read_staging(
     started_from: Option<&[CaptureRoot]>,
     succeeded: bool,
 ) -> Result<(snapshot::Sealed, Changed), Failure> {
-    let is_ours = |found: Option<crate::model::event::Identity>| {
-        found.is_some_and(|found| (found.dev, found.ino) == (staging.identity.dev, staging.identity.ino))
-    };
-    match identity::identity(&staging.path) {
-        Ok(found) if is_ours(found) => {}
+    let given = (staging.identity.dev, staging.identity.ino);
+    // The inode of a directory that was removed may be that of the link put in its place: the kind counts too.
+    let is_ours = |found: &Stat| (found.st_dev, found.st_ino) == given && identity::file_type(found).is_dir();
+    match identity::lstat(&staging.path) {
+        Ok(Some(found)) if is_ours(&found) => {}
         Ok(_) => {
             let message = "the staging directory is not the one the agent was given";
             return Err(Failure::new(ErrorKind::Tampered, message));
