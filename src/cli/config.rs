@@ -109,6 +109,15 @@ impl ConfigFile {
             .collect()
     }
 
+    /// `agent` of `[defaults]`.
+    pub fn default_agent(&self) -> anyhow::Result<Option<String>> {
+        match self.defaults.get("agent") {
+            None => Ok(None),
+            Some(Value::String(name)) => Ok(Some(name.clone())),
+            Some(_) => bail!("{:?}, [defaults]: `agent` must be a string", self.path),
+        }
+    }
+
     /// The command of `[agents.NAME]`.
     pub fn command(&self, agent: &str) -> anyhow::Result<Option<Vec<OsString>>> {
         let Some(Value::Table(values)) = self.agents.get(agent) else { return Ok(None) };
@@ -143,11 +152,13 @@ fn suggestion(word: &str, known: &[&str]) -> String {
 
 impl Layer {
     /// The layer of `AGENTGUARD_<OPTION>` variables. A list is one value, or a TOML array (`["a", "b"]`).
-    pub fn from_environment(read: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+    pub fn from_environment(read: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Self> {
         let mut values = Table::new();
         for key in KEYS {
             let name = format!("AGENTGUARD_{}", key.to_ascii_uppercase().replace('-', "_"));
-            let Some(text) = read(&name).filter(|text| !text.is_empty()) else { continue };
+            let Some(value) = read(&name).filter(|value| !value.is_empty()) else { continue };
+            // Ignored, it could be a gate that is silently not there.
+            let Ok(text) = value.into_string() else { bail!("{name} is no UTF-8: give the option as a flag") };
             let value = if text.starts_with('[') {
                 let table: Table = format!("value = {text}")
                     .parse()
@@ -221,8 +232,8 @@ mod tests {
     #[test]
     fn the_environment_holds_one_value_or_a_list() {
         let read = |name: &str| match name {
-            "AGENTGUARD_TIMEOUT" => Some("3m".to_owned()),
-            "AGENTGUARD_VERIFY" => Some("[\"a\", \"b\"]".to_owned()),
+            "AGENTGUARD_TIMEOUT" => Some(OsString::from("3m")),
+            "AGENTGUARD_VERIFY" => Some(OsString::from("[\"a\", \"b\"]")),
             _ => None,
         };
         let layer = Layer::from_environment(read).expect("valid");

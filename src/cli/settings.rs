@@ -131,10 +131,13 @@ fn parse_duration(key: &str, text: &str) -> anyhow::Result<Duration> {
 /// Resolves `run`.
 pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings> {
     let config = ConfigFile::find(&at.cwd)?;
-    let environment = Layer::from_environment(|name| std::env::var(name).ok())?;
+    let environment = Layer::from_environment(|name| std::env::var_os(name))?;
     let agent = match args.agent {
         Some(agent) => Some(agent),
-        None => environment.get("agent")?.and_then(|mut values| values.pop()),
+        None => match environment.get("agent")?.and_then(|mut values| values.pop()) {
+            Some(agent) => Some(agent),
+            None => config.default_agent()?,
+        },
     };
     let command = command(args.command, agent.as_deref(), &config)?;
     let named = agent.clone().or_else(|| basename(&command));

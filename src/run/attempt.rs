@@ -163,6 +163,14 @@ async fn watch(
         None => Vec::new(),
     };
     let argv: Vec<OsString> = places.arguments(&life.spec.command);
+    // Before the agent starts: it may change the file it is given.
+    let beside = match streams.stdin {
+        StdinPlan::Beside(offset) => keep_beside(&life.dir.join("stdin"), offset).unwrap_or_else(|error| {
+            progress.warn(Warning(format!("standard input was not kept for replay: {error}")));
+            None
+        }),
+        _ => None,
+    };
     let child = process::launch(&Launch {
         argv: &argv,
         cwd: life.spec.cwd.as_path(),
@@ -171,14 +179,8 @@ async fn watch(
         stdout: ChildStdout::Pipes,
         foreground: foreground.as_ref(),
     })?;
-    let mut watched = supervise(life, places, child, &streams, foreground.as_ref(), signals).await?;
-    if let StdinPlan::Beside(offset) = streams.stdin {
-        watched.stdin = keep_beside(&life.dir.join("stdin"), offset).unwrap_or_else(|error| {
-            progress.warn(Warning(format!("standard input was not kept for replay: {error}")));
-            None
-        });
-    }
-    Ok(watched)
+    let watched = supervise(life, places, child, &streams, foreground.as_ref(), signals).await?;
+    Ok(Watched { stdin: beside.or(watched.stdin), ..watched })
 }
 
 /// Threads that relay, the flag that stops them, and where they report.
@@ -212,10 +214,13 @@ async fn supervise(
     if let Some(foreground) = foreground {
         foreground.take_back();
     }
-    let outcome = outcome?;
+    let mut outcome = outcome?;
     relays.stop.raise();
-    let stdout = finished(relays.stdout, signals).await;
-    let stderr = finished(relays.stderr, signals).await;
+    let stdout = finished(relays.stdout, outcome.stopped.is_some(), signals).await;
+    let stderr = finished(relays.stderr, outcome.stopped.is_some(), signals).await;
+    // Told to stop while its output was still on the way: the run is cancelled like any other.
+    outcome.stopped = outcome.stopped.or(stdout.cut_by.or(stderr.cut_by).map(StopCause::Cancelled));
+    let (stdout, stderr) = (stdout.relay, stderr.relay);
     let stdin = match relays.stdin {
         Some(kept) => tokio::time::timeout(DRAIN_PATIENCE, kept).await.ok().and_then(Result::ok).flatten(),
         None => None,
@@ -223,14 +228,25 @@ async fn supervise(
     Ok(Watched { outcome, stdout, stderr, stdin })
 }
 
-/// Waits for a relay that has been told to stop. It drains what is in the pipe, and may be held up by whoever reads
-/// agentguard's output: a signal ends that wait.
-async fn finished(relay: oneshot::Receiver<RelayEnd>, signals: &mut Signals) -> RelayEnd {
-    let lost = || RelayEnd { bytes: 0, held_open: false, error: Some(io::Error::other("the relay was cut short")) };
+/// How a relay that was told to stop came to its end.
+struct Drained {
+    relay: RelayEnd,
+    /// The signal that ended the wait for it.
+    cut_by: Option<i32>,
+}
+
+/// Waits for a relay that has been told to stop. It passes on what is in the pipe, and may be held up by whoever reads
+/// agentguard's output: as long as it takes when the agent came to its own end, a bounded time when it was stopped.
+async fn finished(relay: oneshot::Receiver<RelayEnd>, stopped: bool, signals: &mut Signals) -> Drained {
+    let lost = |cut_by| Drained {
+        relay: RelayEnd { bytes: 0, held_open: false, error: Some(io::Error::other("its reader did not take it")) },
+        cut_by,
+    };
     tokio::select! {
         biased;
-        end = relay => end.unwrap_or_else(|_| lost()),
-        _ = signals.next() => lost(),
+        end = relay => end.map_or_else(|_| lost(None), |relay| Drained { relay, cut_by: None }),
+        signal = signals.next() => lost(Some(signal)),
+        () = tokio::time::sleep(DRAIN_PATIENCE), if stopped => lost(None),
     }
 }
 
@@ -286,8 +302,9 @@ fn feed(pipe: OwnedFd, path: &Path, stop: &Arc<Flag>) -> io::Result<oneshot::Rec
     let mut keep = Keep::into(path);
     std::thread::Builder::new().spawn(move || {
         let relayed = relay_input(pipe, &stop, |bytes| keep.write(bytes));
-        // What could not be kept whole is no input to replay from.
-        let _ = report.send(relayed.ok().and_then(|_| keep.finish()));
+        // An error of the agent's pipe ends what it was given; that much it had.
+        drop(relayed);
+        let _ = report.send(keep.finish());
     })?;
     Ok(end)
 }
@@ -469,6 +486,10 @@ fn recorded_stdin(life: &Life) -> Option<Kept> {
 }
 
 fn warn_about_relays(watched: &Watched, progress: &Arc<dyn Progress>) {
+    if let Some(Kept { digest: None, size }) = watched.stdin {
+        let message = format!("standard input ({size} bytes) was not kept: the run cannot be replayed");
+        progress.warn(Warning(message));
+    }
     for (name, end) in [("standard output", &watched.stdout), ("standard error", &watched.stderr)] {
         if end.held_open {
             progress.warn(Warning(format!("a process that the agent left behind still holds its {name}")));

@@ -237,8 +237,9 @@ fn displaced(life: &Life, near: &Path, number: usize) -> io::Result<PathBuf> {
     }
     let sibling = near.ancestors().find(|above| is_sibling(above, life.dir.run_id()));
     let beside = sibling.unwrap_or(near.parent().unwrap_or(Path::new("/")));
-    trash::remember_elsewhere(&slot, beside)?;
-    Ok(beside.join(format!("displaced-{number}")))
+    let displaced = beside.join(format!("displaced-{number}"));
+    trash::remember_elsewhere(&slot, &displaced)?;
+    Ok(displaced)
 }
 
 fn is_sibling(path: &Path, run_id: RunId) -> bool {
@@ -260,6 +261,8 @@ fn flush(operations: &[TargetOperation], tree: &Sealed) -> io::Result<()> {
             Err(error) => return Err(error),
         }
         durable::sync_directory(parent_directory(staged))?;
+        // The name of a hidden directory beside the target, without which a recovery would not find what was staged.
+        durable::sync_directory(parent_directory(parent_directory(staged)))?;
     }
     Ok(())
 }

@@ -60,10 +60,9 @@ pub fn recover(state: &StateDir) -> Vec<Recovered> {
             Err(why) => recovered.push(Recovered { run: name, what: Outcome::Stuck(why) }),
         }
     }
-    if !recovered.is_empty() {
-        // What cannot be swept now is swept by a later recovery.
-        let _ = SnapshotStore::at(state.path()).sweep_temporaries();
-    }
+    // A capture that was cut short leaves its temporary file whether or not its run was settled. What cannot be swept
+    // now is swept by a later recovery.
+    let _ = SnapshotStore::at(state.path()).sweep_temporaries();
     recovered
 }
 
@@ -127,7 +126,7 @@ fn note_interrupted(journal: &mut Journal, dir: &RunDir) -> Result<(), String> {
 
 /// Files and bytes below a directory; what cannot be looked at is not counted.
 fn count(top: &Path) -> (u64, u64) {
-    let entries = walkdir::WalkDir::new(top).min_depth(1).into_iter().flatten();
+    let entries = walkdir::WalkDir::new(top).follow_root_links(false).min_depth(1).into_iter().flatten();
     let files = entries.filter(|entry| !entry.file_type().is_dir());
     files.fold((0, 0), |(files, bytes), entry| {
         let size = if entry.file_type().is_file() { entry.metadata().map_or(0, |metadata| metadata.len()) } else { 0 };
@@ -148,6 +147,12 @@ fn complete(journal: &mut Journal, plan: &CommitPlan) -> Result<Outcome, String>
             append(journal, Event::CommitAborted(CommitAborted { time: clock::now(), failure }))?;
             end(journal, Status::Failed, None)?;
             Ok(Outcome::TakenBack(message))
+        }
+        Err(error @ ApplyError::Gone { .. }) => {
+            let failure = Failure::new(ErrorKind::Tampered, chain(&error));
+            append(journal, Event::CommitAborted(CommitAborted { time: clock::now(), failure }))?;
+            end(journal, Status::Failed, None)?;
+            Ok(Outcome::TakenBack(chain(&error)))
         }
         // The plan stands: the next command tries again.
         Err(error) => Err(chain(&error)),

@@ -113,8 +113,9 @@ fn check_place(at: &Surroundings, path: &Path) -> Result<(), String> {
     if path == Path::new("/") {
         return Err("is the root directory: name a directory below it".to_owned());
     }
-    if at.home.as_deref() == Some(path) {
-        return Err("is your home directory: name a directory below it".to_owned());
+    if let Some(home) = at.home.as_deref().filter(|home| home.starts_with(path)) {
+        let what = if home == path { "is" } else { "contains" };
+        return Err(format!("{what} your home directory: name a directory below it"));
     }
     if path.starts_with(&at.state) {
         return Err("lies inside the state directory, which is agentguard's own: name another path".to_owned());
@@ -149,6 +150,9 @@ fn kind_of(wished: OutputKind, path: &Path) -> Result<OutputKind, String> {
     }
     if kind.is_dir() && is_mount_point(path) {
         return Err("is a mount point, which cannot be swapped: name a directory below it".to_owned());
+    }
+    if kind.is_dir() && access(path, Access::WRITE_OK).is_err() {
+        return Err("is read-only, and a directory that is swapped must be writable: chmod u+w it".to_owned());
     }
     match (wished, kind.is_dir()) {
         (OutputKind::Directory, false) => Ok(OutputKind::File),
@@ -290,20 +294,31 @@ fn resolve_directory_of(path: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// Every path that a glob matches: the walk begins at the longest prefix without wildcards.
+/// Every path that a glob matches: the walk begins at the longest prefix without wildcards. Only what was typed is a
+/// pattern; the working directory's own name may hold any character.
 fn expand(at: &Surroundings, wish: &Path) -> Result<Vec<PathBuf>, String> {
-    let pattern = lexical(&at.cwd.join(wish));
-    let text = pattern.to_str().ok_or("is a glob that is no UTF-8: name the paths themselves")?;
-    let glob = GlobBuilder::new(text)
+    let utf8 =
+        |path: &Path| path.to_str().map(str::to_owned).ok_or("is a glob that is no UTF-8: name the paths themselves");
+    let plain: PathBuf = wish.components().take_while(|part| !is_glob(Path::new(part.as_os_str()))).collect();
+    let pattern: PathBuf = wish.components().skip(plain.components().count()).collect();
+    let base = lexical(&at.cwd.join(&plain));
+    let text = format!("{}/{}", globset::escape(utf8(&base)?.trim_end_matches('/')), utf8(&pattern)?);
+    let glob = GlobBuilder::new(&text)
         .literal_separator(true)
         .build()
         .map_err(|error| format!("is no valid glob: {}", error.kind()))?
         .compile_matcher();
-    let base: PathBuf = pattern.components().take_while(|part| !is_glob(Path::new(part.as_os_str()))).collect();
     let mut found = Vec::new();
     let mut walk = walkdir::WalkDir::new(&base).sort_by_file_name().into_iter();
     while let Some(entry) = walk.next() {
-        let Ok(entry) = entry else { continue };
+        let entry = match entry {
+            Ok(entry) => entry,
+            // What lies in it might have matched.
+            Err(error) if error.path().is_some_and(|path| path != base) => {
+                return Err(format!("cannot be expanded: {error}"));
+            }
+            Err(_) => continue,
+        };
         if entry.path().starts_with(&at.state) {
             walk.skip_current_dir();
         } else if glob.is_match(entry.path()) {

@@ -194,7 +194,11 @@ pub fn sealing_policy() -> CapturePolicy {
 
 /// Whether the commit will sync the whole filesystem rather than a few files.
 fn has_many_files(staging: &Path) -> bool {
-    let files = walkdir::WalkDir::new(staging).into_iter().flatten().filter(|entry| entry.file_type().is_file());
+    let files = walkdir::WalkDir::new(staging)
+        .follow_root_links(false)
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_type().is_file());
     files.take(SYNC_EACH as usize + 1).count() as u64 > SYNC_EACH
 }
 

@@ -22,7 +22,7 @@ pub const KEPT_BYTES: u64 = 16 * 1024 * 1024;
 pub enum StdinPlan {
     /// Inherited; nothing to keep.
     Inherit,
-    /// Inherited; the file behind it is read a second time from this offset, where the agent began.
+    /// Inherited; the file behind it is read a second time from this offset before the agent starts.
     Beside(u64),
     /// Passed through a pipe, kept on the way.
     Through,
@@ -63,6 +63,8 @@ pub struct Keep {
     file: Option<File>,
     hash: Sha256,
     size: u64,
+    /// Why the bytes are not kept, where the disk would not take them.
+    lost: Option<io::Error>,
 }
 
 /// What was kept.
@@ -77,13 +79,20 @@ pub struct Kept {
 impl Keep {
     /// Will keep into `path`; the file is made with the first byte.
     pub fn into(path: &Path) -> Self {
-        Self { path: path.to_path_buf(), file: None, hash: Sha256::new(), size: 0 }
+        Self { path: path.to_path_buf(), file: None, hash: Sha256::new(), size: 0, lost: None }
     }
 
-    /// The next bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        use std::io::Write as _;
+    /// The next bytes. A disk that does not take them must not cut the agent's input: they are counted, and the rest
+    /// is not kept.
+    pub fn write(&mut self, bytes: &[u8]) {
         self.size += bytes.len() as u64;
+        if self.lost.is_none() {
+            self.lost = self.keep(bytes).err();
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
+        use std::io::Write as _;
         if self.size > KEPT_BYTES {
             if self.file.take().is_some() {
                 std::fs::remove_file(&self.path)?;
@@ -103,7 +112,12 @@ impl Keep {
 
     /// What was kept; `None` if nothing came.
     pub fn finish(self) -> Option<Kept> {
-        let digest = (self.size <= KEPT_BYTES).then(|| Digest(self.hash.finalize().into()));
+        let whole = self.lost.is_none() && self.size <= KEPT_BYTES;
+        if !whole {
+            // Half an input is none; an error leaves it, and its missing digest says the same.
+            let _ = std::fs::remove_file(&self.path);
+        }
+        let digest = whole.then(|| Digest(self.hash.finalize().into()));
         (self.size > 0).then_some(Kept { digest, size: self.size })
     }
 }
@@ -118,7 +132,7 @@ pub fn keep_beside(path: &Path, mut offset: u64) -> io::Result<Option<Kept>> {
         if count == 0 || keep.size > KEPT_BYTES {
             return Ok(keep.finish());
         }
-        keep.write(&buffer[..count])?;
+        keep.write(&buffer[..count]);
         offset += count as u64;
     }
 }

@@ -81,7 +81,7 @@ fn list(name: &[u8], target: &Path, found: &mut BTreeMap<Vec<u8>, PathBuf>) -> i
         found.insert(name.to_vec(), target.to_path_buf());
         return Ok(());
     }
-    for entry in WalkDir::new(target).min_depth(1) {
+    for entry in WalkDir::new(target).follow_root_links(false).min_depth(1) {
         let entry = entry?;
         if !entry.file_type().is_dir() {
             let below = entry.path().strip_prefix(target).unwrap_or(entry.path());

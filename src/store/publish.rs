@@ -35,6 +35,12 @@ pub enum ApplyError {
         /// The kernel's words.
         source: io::Error,
     },
+    /// Neither the staged object nor the result is where it should be: somebody took it away.
+    #[error("what was staged for {path:?} is gone, and the target is not it")]
+    Gone {
+        /// The target.
+        path: PathBuf,
+    },
     /// The kernel said no, and no again when the targets were to be taken back: they are mixed, and recovery will
     /// complete the plan.
     #[error("{path:?} could not be taken back after an error; `agentguard recover` completes the commit")]
@@ -79,16 +85,36 @@ fn make_durable(operations: &[TargetOperation]) -> Result<(), ApplyError> {
 }
 
 /// Whether the object at a path is the one that was meant. The inode decides: it cannot be reused while it is there.
+/// The device does not: its number may be another after a reboot.
 fn is_at(path: &Path, wanted: Identity) -> Result<bool, ApplyError> {
-    let found = identity::identity(path).map_err(io_error("cannot look at", path))?;
-    Ok(found.is_some_and(|found| (found.dev, found.ino) == (wanted.dev, wanted.ino)))
+    is_object(path, wanted).map_err(io_error("cannot look at", path))
+}
+
+fn is_object(path: &Path, wanted: Identity) -> io::Result<bool> {
+    Ok(identity::identity(path)?.is_some_and(|found| found.ino == wanted.ino))
+}
+
+/// Whether an operation was done before a crash: the target is what was staged, or what stood there was displaced.
+/// That the staged object is gone proves nothing.
+fn was_applied(operation: &TargetOperation) -> Result<bool, ApplyError> {
+    if is_at(operation.target.as_path(), operation.staged_identity)? {
+        return Ok(true);
+    }
+    match operation.previous {
+        Some(previous) => {
+            Ok(is_at(operation.staged.as_path(), previous)? || is_at(operation.displaced.as_path(), previous)?)
+        }
+        None => Ok(false),
+    }
 }
 
 fn apply_one(operation: &TargetOperation) -> Result<(), ApplyError> {
     let (staged, target) = (operation.staged.as_path(), operation.target.as_path());
     if !is_at(staged, operation.staged_identity)? {
-        // Its inode has left staging: this step was done before a crash.
-        return Ok(());
+        return match was_applied(operation)? {
+            true => Ok(()),
+            false => Err(ApplyError::Gone { path: target.to_path_buf() }),
+        };
     }
     make_parents(operation)?;
     crash::point("commit.target").map_err(io_error("cannot publish", target))?;
@@ -161,10 +187,8 @@ fn sync_parents(operation: &TargetOperation) -> io::Result<()> {
 /// The displaced object leaves staging for the trash, where it outlives its readers.
 fn put_aside(operation: &TargetOperation) -> io::Result<()> {
     let (staged, displaced) = (operation.staged.as_path(), operation.displaced.as_path());
-    match (operation.previous, identity::identity(staged)?) {
-        (Some(previous), Some(found)) if (found.dev, found.ino) == (previous.dev, previous.ino) => {
-            std::fs::rename(staged, displaced)
-        }
+    match operation.previous {
+        Some(previous) if is_object(staged, previous)? => std::fs::rename(staged, displaced),
         _ => Ok(()),
     }
 }
@@ -185,13 +209,10 @@ fn take_back(operations: &[TargetOperation]) -> Result<(), ApplyError> {
 fn take_back_one(operation: &TargetOperation) -> io::Result<()> {
     let (staged, target) = (operation.staged.as_path(), operation.target.as_path());
     let displaced = operation.displaced.as_path();
-    let same = |path: &Path, wanted: Identity| -> io::Result<bool> {
-        Ok(identity::identity(path)?.is_some_and(|found| (found.dev, found.ino) == (wanted.dev, wanted.ino)))
-    };
-    if same(target, operation.staged_identity)? {
+    if is_object(target, operation.staged_identity)? {
         return match operation.previous {
             None => std::fs::rename(target, staged),
-            Some(previous) if same(displaced, previous)? => {
+            Some(previous) if is_object(displaced, previous)? => {
                 std::fs::rename(target, staged)?;
                 std::fs::rename(displaced, target)
             }
@@ -200,7 +221,7 @@ fn take_back_one(operation: &TargetOperation) -> io::Result<()> {
     }
     // Only the first of two steps was done.
     match operation.previous {
-        Some(previous) if identity::identity(target)?.is_none() && same(displaced, previous)? => {
+        Some(previous) if identity::identity(target)?.is_none() && is_object(displaced, previous)? => {
             without_replacing(displaced, target)
         }
         _ => Ok(()),

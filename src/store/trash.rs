@@ -65,6 +65,10 @@ fn remove_entry(path: &Path) -> io::Result<()> {
     if path.extension().is_some_and(|extension| extension == ELSEWHERE) && path.is_file() {
         let elsewhere = PathBuf::from(std::ffi::OsString::from_vec(std::fs::read(path)?));
         remove::remove_tree(&elsewhere)?;
+        // The hidden directory that it lay in, once nothing else does: a live commit may still use it.
+        if let Some(hidden) = elsewhere.parent() {
+            let _ = std::fs::remove_dir(hidden);
+        }
     }
     remove::remove_tree(path)
 }

@@ -55,7 +55,7 @@ impl Flag {
 pub enum Ready {
     /// The descriptor is ready (or at its end).
     Descriptor,
-    /// The flag was raised, and the descriptor is not ready.
+    /// The flag was raised, whatever the descriptor is.
     Flag,
 }
 
@@ -64,7 +64,8 @@ pub fn wait(descriptor: BorrowedFd<'_>, wanted: PollFlags, flag: &Flag) -> io::R
     let mut waits =
         [PollFd::from_borrowed_fd(descriptor, wanted), PollFd::from_borrowed_fd(flag.0.as_fd(), PollFlags::IN)];
     retry_on_intr(|| poll(&mut waits, None))?;
-    Ok(if waits[0].revents().is_empty() { Ready::Flag } else { Ready::Descriptor })
+    // The flag first: a descriptor that somebody keeps ready for ever must not hide it.
+    Ok(if waits[1].revents().is_empty() { Ready::Descriptor } else { Ready::Flag })
 }
 
 /// Reads, retrying when interrupted. `Ok(0)`: the end.

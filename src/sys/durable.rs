@@ -39,7 +39,7 @@ pub fn sync_filesystem(at: impl AsFd) -> io::Result<()> {
 /// Makes a small tree durable: every regular file in it, then every directory, deepest first. Links and fifos live in
 /// their directories.
 pub fn sync_tree(top: &Path) -> io::Result<()> {
-    for entry in walkdir::WalkDir::new(top).contents_first(true) {
+    for entry in walkdir::WalkDir::new(top).follow_root_links(false).contents_first(true) {
         let entry = entry?;
         if entry.file_type().is_file() {
             sync_file(entry.path())?;

@@ -42,8 +42,9 @@ pub enum Passing {
     Withheld,
 }
 
-/// Relays an agent's output until its end, or until `stop` is raised and nothing is left in the pipe. `sink` sees
-/// every byte in order.
+/// Relays an agent's output until its end, or until `stop` is raised: then what the agent had written by its death is
+/// still in the pipe, and that much is passed on, but nothing that somebody else writes after it. `sink` sees every
+/// byte in order; an error of its own ends the relay.
 ///
 /// When the guard's own stream has no reader any more the agent's pipe is closed, so that the agent is told by
 /// SIGPIPE as it would have been without the guard.
@@ -56,35 +57,52 @@ pub fn relay_output(
     let _ = rustix::pipe::fcntl_setpipe_size(&from, PIPE_BYTES);
     let mut buffer = vec![0_u8; CHUNK_BYTES];
     let mut end = RelayEnd { bytes: 0, held_open: false, error: None };
-    let mut stopping = false;
+    let mut left = None;
     loop {
-        if !stopping && matches!(wait(from.as_fd(), PollFlags::IN, stop), Ok(Ready::Flag)) {
-            // What was written before the agent's death is in the pipe by now: drain it without waiting.
-            stopping = true;
-            if let Err(error) = rustix::fs::fcntl_setfl(&from, OFlags::NONBLOCK) {
-                end.error = Some(error.into());
-                return end;
-            }
+        if left.is_none() && matches!(wait(from.as_fd(), PollFlags::IN, stop), Ok(Ready::Flag)) {
+            left = Some(in_pipe(&from));
         }
-        let count = match read(&from, &mut buffer) {
+        let most = left.map_or(CHUNK_BYTES as u64, |left| left.min(CHUNK_BYTES as u64)) as usize;
+        let read = match (most, left) {
+            (0, _) => ended_by_writer(&from).map(|ended| if ended { 0 } else { usize::MAX }),
+            (most, _) => read(&from, &mut buffer[..most]),
+        };
+        let count = match read {
             Ok(0) => return end,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Ok(usize::MAX) => {
                 end.held_open = true;
                 return end;
             }
+            Ok(count) => count,
             Err(error) => {
                 end.error = Some(error);
                 return end;
             }
         };
         end.bytes += count as u64;
-        let passed = pass_on(passing, &buffer[..count]).and_then(|()| sink(&buffer[..count]));
-        if let Err(error) = passed {
+        left = left.map(|left| left - count as u64);
+        if let Err(error) = pass_on(passing, &buffer[..count]) {
             end.error = (!is_broken_pipe(&error)).then_some(error);
             return end;
         }
+        if let Err(error) = sink(&buffer[..count]) {
+            end.error = Some(error);
+            return end;
+        }
     }
+}
+
+/// Bytes that wait in a pipe; all of them are from before this call.
+fn in_pipe(pipe: &OwnedFd) -> u64 {
+    rustix::io::ioctl_fionread(pipe).unwrap_or(0)
+}
+
+/// Whether nobody has the other end of an empty pipe open any more.
+fn ended_by_writer(pipe: &OwnedFd) -> io::Result<bool> {
+    let mut state = [rustix::event::PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)];
+    let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut state, Some(&at_once)))?;
+    Ok(state[0].revents().contains(PollFlags::HUP) && in_pipe(pipe) == 0)
 }
 
 fn pass_on(passing: Passing, bytes: &[u8]) -> io::Result<()> {
@@ -113,7 +131,7 @@ fn write_all(to: std::os::fd::BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()
 
 /// Passes the guard's standard input to an agent's pipe until the end of either, or until `stop` is raised. `sink`
 /// sees every byte that was passed on.
-pub fn relay_input(to: OwnedFd, stop: &Arc<Flag>, mut sink: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<u64> {
+pub fn relay_input(to: OwnedFd, stop: &Arc<Flag>, mut sink: impl FnMut(&[u8])) -> io::Result<u64> {
     let mut buffer = vec![0_u8; CHUNK_BYTES];
     let mut passed = 0;
     // A pipe that nobody reads must not hold this thread: written only when the poll says there is room.
@@ -130,7 +148,7 @@ pub fn relay_input(to: OwnedFd, stop: &Arc<Flag>, mut sink: impl FnMut(&[u8]) ->
         while !rest.is_empty() {
             match rustix::io::write(&to, rest) {
                 Ok(written) => {
-                    sink(&rest[..written])?;
+                    sink(&rest[..written]);
                     passed += written as u64;
                     rest = &rest[written..];
                 }

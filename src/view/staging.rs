@@ -87,11 +87,11 @@ pub fn prepare<'a>(
     Ok(Staging { path: path.to_path_buf(), identity })
 }
 
-/// A directory that replaces another keeps its mode.
+/// A directory that replaces another keeps its mode; the agent must be able to write into it in any case.
 fn take_mode(target: &Path, staging: &Path) -> Result<(), StagingError> {
     match fs::symlink_metadata(target) {
         Ok(metadata) if metadata.is_dir() => {
-            fs::set_permissions(staging, fs::Permissions::from_mode(metadata.mode() & 0o7777))
+            fs::set_permissions(staging, fs::Permissions::from_mode(metadata.mode() & 0o7777 | 0o700))
                 .map_err(failed("cannot set the mode of", staging))
         }
         _ => Ok(()),
