@@ -131,14 +131,16 @@ fn health(health: Health, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
 
 fn run_command(args: RunArgs, state_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
     let settings = run_settings(args, surroundings(state_dir)?)?;
+    let record = settings.record.as_deref().map(RecordCopy::open).transpose()?;
     let shown = Arc::new(Shown::new(settings.talk));
     let progress: Arc<dyn Progress> = Arc::<Shown>::clone(&shown);
     let finished = run(&settings.request, &progress);
     shown.clear();
     let finished = finished?;
     tell(&finished, settings.talk);
-    if let Some(path) = &settings.record {
-        write_record(path, &finished.record)?;
+    if let Some(Err(error)) = record.map(|copy| copy.write(&finished.record)) {
+        // What came of the run does not change any more.
+        say(&format!("agentguard: warning: {}", escape(format!("{error:#}").as_bytes())));
     }
     Ok(code(finished.record.guard_exit_code.unwrap_or(GUARD_FAILED)))
 }
@@ -150,18 +152,41 @@ fn tell(finished: &Finished, talk: Talk) {
             escape(path.as_os_str().as_encoded_bytes())
         ));
     }
+    if let Some(why) = &finished.unswept {
+        say(&format!("agentguard: warning: the next command cleans up after this run: {}", escape(why.as_bytes())));
+    }
     if talk.volume > Volume::Quiet {
         say(&summary(finished));
     }
 }
 
-fn write_record(path: &Path, record: &RunRecord) -> anyhow::Result<()> {
-    let mut line = serde_json::to_vec(record).context("cannot write the record")?;
-    line.push(b'\n');
-    if path == Path::new("-") {
-        return unless_closed(io::stdout().write_all(&line)).context("cannot write the record to standard output");
+/// Where `--record` wants the record; opened before the run, so that a path that cannot be written refuses it.
+enum RecordCopy {
+    Stdout,
+    File(std::fs::File, std::path::PathBuf),
+}
+
+impl RecordCopy {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        let file = std::fs::File::options().write(true).create(true).truncate(false).open(path);
+        let file = file.with_context(|| format!("--record {path:?} cannot be written"))?;
+        Ok(Self::File(file, path.to_path_buf()))
     }
-    std::fs::write(path, line).with_context(|| format!("cannot write the record to {path:?}"))
+
+    fn write(self, record: &RunRecord) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(record).context("cannot write the record")?;
+        line.push(b'\n');
+        match self {
+            Self::Stdout => unless_closed(io::stdout().write_all(&line)).context("cannot write the record"),
+            Self::File(mut file, path) => file
+                .set_len(0)
+                .and_then(|()| file.write_all(&line))
+                .with_context(|| format!("cannot write the record to {path:?}")),
+        }
+    }
 }
 
 fn replay_command(args: ReplayArgs, state_dir: Option<&Path>) -> anyhow::Result<ExitCode> {

@@ -20,7 +20,7 @@ use crate::sys::clock;
 use crate::sys::relay::Passing;
 
 /// Environment variables whose values a replay needs and that are no secrets.
-pub const RECORDED_VARIABLES: [&str; 7] = ["PATH", "LANG", "TZ", "HOME", "SHELL", "TERM", "CI"];
+pub const RECORDED_VARIABLES: [&str; 8] = ["PATH", "LANG", "TZ", "HOME", "SHELL", "TERM", "CI", "PWD"];
 
 /// What was asked, every layer of configuration resolved.
 #[derive(Clone, Debug)]

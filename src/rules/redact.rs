@@ -29,7 +29,7 @@ const TOKEN_PREFIXES: [(&[u8], usize); 16] = [
 ];
 
 /// Words that make the value of an option or variable secret.
-const SECRET_NAMES: [&str; 4] = ["key", "token", "secret", "password"];
+const SECRET_NAMES: [&str; 5] = ["key", "token", "secret", "password", "passwd"];
 
 /// The argument vector with its secrets replaced.
 pub fn redact_command(command: &[Text]) -> Vec<Text> {
@@ -37,7 +37,7 @@ pub fn redact_command(command: &[Text]) -> Vec<Text> {
     let mut secret_follows = false;
     for (at, argument) in command.iter().enumerate() {
         let value_of_secret = std::mem::take(&mut secret_follows) && !argument.0.starts_with(b"--");
-        if value_of_secret && !is_number(&argument.0) {
+        if value_of_secret && !is_count(&command[at - 1].0, &argument.0) {
             redacted.push(Text::from(REDACTED));
             continue;
         }
@@ -67,9 +67,10 @@ fn is_secret_name(name: &[u8]) -> bool {
     })
 }
 
-/// Short numbers are settings (`--max-tokens 4096`), not secrets.
-fn is_number(value: &[u8]) -> bool {
-    value.len() < 10 && value.iter().all(u8::is_ascii_digit)
+/// A short number under a name of tokens is a setting (`--max-tokens 4096`), not a secret.
+fn is_count(name: &[u8], value: &[u8]) -> bool {
+    let counts = name.to_ascii_lowercase().windows(6).any(|word| word == b"tokens");
+    counts && value.len() < 10 && value.iter().all(u8::is_ascii_digit)
 }
 
 fn is_name_byte(byte: u8) -> bool {
@@ -86,7 +87,9 @@ fn redact_assignments(bytes: &[u8]) -> Vec<u8> {
     let mut at = 0;
     while at < bytes.len() {
         if bytes[at] == b'=' || bytes[at] == b':' {
-            let name_start = out.iter().rposition(|byte| !is_name_byte(*byte)).map_or(0, |last| last + 1);
+            // In JSON the name ends with its quote: `"api_key": "…"`.
+            let name_end = out.len() - usize::from(out.last().is_some_and(|byte| matches!(byte, b'"' | b'\'')));
+            let name_start = out[..name_end].iter().rposition(|byte| !is_name_byte(*byte)).map_or(0, |last| last + 1);
             // A header has a space after its colon: `X-Api-Key: …`.
             let space = usize::from(bytes[at] == b':' && bytes.get(at + 1) == Some(&b' '));
             let value = &bytes[at + 1 + space..];
@@ -97,8 +100,9 @@ fn redact_assignments(bytes: &[u8]) -> Vec<u8> {
                 None => value.iter().position(|byte| !is_value_byte(*byte)).unwrap_or(value.len()),
             };
             let secret = &value[skip..skip + length];
-            let plain = secret.is_empty() || secret.starts_with(b"//") || is_number(secret);
-            if is_secret_name(&out[name_start..]) && !plain {
+            let name = &out[name_start..name_end];
+            let plain = secret.is_empty() || secret.starts_with(b"//") || is_count(name, secret);
+            if is_secret_name(name) && !plain {
                 out.extend_from_slice(&bytes[at..=at + space]);
                 out.extend_from_slice(&value[..skip]);
                 out.extend_from_slice(REDACTED.as_bytes());
@@ -153,9 +157,14 @@ fn redact_tokens(bytes: &[u8]) -> Vec<u8> {
 /// Lengths of what is kept and of the secret that follows it, if a token starts here.
 fn token_at(bytes: &[u8]) -> Option<(usize, usize)> {
     let run = |bytes: &[u8]| bytes.iter().take_while(|byte| is_name_byte(**byte)).count();
-    if bytes.len() > 7 && bytes[..7].eq_ignore_ascii_case(b"bearer ") {
-        let length = bytes[7..].iter().take_while(|byte| is_value_byte(**byte)).count();
-        return (length > 0 && !bytes[7..].starts_with(REDACTED.as_bytes())).then_some((7, length));
+    for scheme in [&b"bearer "[..], b"basic "] {
+        let kept = scheme.len();
+        if bytes.len() > kept && bytes[..kept].eq_ignore_ascii_case(scheme) {
+            let length = bytes[kept..].iter().take_while(|byte| is_value_byte(**byte)).count();
+            // "basic auth" is prose; credentials are longer.
+            let secret = length >= 8 && !bytes[kept..].starts_with(REDACTED.as_bytes());
+            return secret.then_some((kept, length));
+        }
     }
     if bytes.starts_with(b"eyJ") {
         let length = run(bytes);
@@ -195,12 +204,22 @@ mod tests {
             vec!["a", "sk-hunter2hunter2hunter2hunter2hunter2"],
             vec!["a", "x,ghp_hunter2hunter2hunter2hunter2hunter2"],
             vec!["a", "eyJhunter2hunter2.hunter2hunter2.hunter2"],
+            vec!["a", "--password", "12345678hunter2"],
+            vec!["a", "{\"api_key\": \"hunter2hunter2\"}"],
+            vec!["a", "{\"api_key\":\"hunter2hunter2\"}"],
+            vec!["a", "Authorization: Basic hunter2hunter2"],
             vec!["a", "-H", "X-Api-Key: hunter2hunter2hunter2hunter2hunter2"],
         ] {
             let text = redacted(&command);
             assert!(text.contains(REDACTED), "{text}");
             assert!(!text.contains("hunter2"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_password_of_digits_is_a_password() {
+        assert_eq!(redacted(&["a", "--password", "12345678"]), "a --password [redacted]");
+        assert_eq!(redacted(&["sh", "-c", "PASSWORD=123 x"]), "sh -c PASSWORD=[redacted] x");
     }
 
     #[test]

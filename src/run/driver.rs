@@ -20,7 +20,7 @@ use super::progress::Progress;
 use super::seal::seal;
 use super::settle::{Finished, SettleError, settle, settle_committed};
 use super::signals::Signals;
-use super::snapshot::take;
+use super::snapshot::{cancelled, take};
 use super::stdin::StdinPlan;
 use super::{commit, commit::Committed};
 
@@ -115,6 +115,9 @@ async fn follow(
     let attempted = attempt::make(snapshotted, 1, streams, signals, progress).await?;
     let sealed = seal(attempted, signals, progress).await?;
     let accepted = judge(sealed, signals, progress).await?;
+    if let Some(signal) = signals.pending().await {
+        return Err(cancelled(accepted.sealed.life, signal));
+    }
     commit::commit(accepted, progress)
 }
 

@@ -29,22 +29,17 @@ pub struct AttemptPlaces {
     pub usage: PathBuf,
 }
 
-/// Names an agent must not inherit from an agentguard that its own guard runs under.
-const NESTED: [&str; 8] = [
-    "AGENTGUARD_STAGING",
-    "AGENTGUARD_INPUTS",
-    "AGENTGUARD_USAGE",
-    "AGENTGUARD_FEEDBACK",
-    "AGENTGUARD_PARENT_RUN_ID",
-    "AGENTGUARD_RESULT",
-    "AGENTGUARD_CHANGES",
-    "AGENTGUARD_ATTEMPT",
-];
+/// Variables of an agentguard around this one that mean something to an agentguard inside: its places, and its options,
+/// which were given to that one and not to those that the agent starts.
+fn of_an_outer_guard(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"AGENTGUARD_") && name != "AGENTGUARD_STATE_DIR"
+}
 
 impl AttemptPlaces {
     /// The variables of the contract. `recorded` are values a replay brings along.
     pub fn variables(&self, recorded: &[(Text, Text)]) -> Variables {
-        let mut variables: Variables = NESTED.iter().map(|name| (OsString::from(name), None)).collect();
+        let outer = std::env::vars_os().filter(|(name, _)| of_an_outer_guard(name));
+        let mut variables: Variables = outer.map(|(name, _)| (name, None)).collect();
         for (name, value) in recorded {
             variables.push((name.as_os_str().to_owned(), Some(value.as_os_str().to_owned())));
         }

@@ -9,6 +9,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, Judgement};
 use crate::model::record::Changes;
+use crate::model::spec::OutputKind;
 use crate::model::{EntryKind, Text};
 use crate::rules::expectation::{Limits, ResultSummary, objection};
 use crate::store::changes::{Change, changes};
@@ -38,6 +39,9 @@ pub struct Accepted {
 /// Judges the sealed result.
 pub async fn judge(sealed: SealedRun, signals: &mut Signals, progress: &Arc<dyn Progress>) -> Stage<Accepted> {
     let summary = summarise(&sealed.tree, &sealed.life.spec.gate.expect);
+    if let Some(rejection) = sealed.staged.iter().find_map(wrong_kind) {
+        return Err(reject(sealed, rejection));
+    }
     let gate = sealed.life.spec.gate.clone();
     let limits = Limits { files: gate.max_files, bytes: gate.max_bytes.map(|size| size.0) };
     if let Some(rejection) = objection(&summary, limits) {
@@ -58,6 +62,19 @@ pub async fn judge(sealed: SealedRun, signals: &mut Signals, progress: &Arc<dyn 
     let SealedRun { life, staged, untouched, places, agent, tree } = sealed;
     let life = life.note(Event::Judged(judged), "judged")?;
     Ok(Accepted { sealed: SealedRun { life, staged, untouched, places, agent, tree }, changes: totals })
+}
+
+/// A directory where a file was asked for, or the other way round.
+fn wrong_kind(one: &StagedTarget) -> Option<Failure> {
+    let is_directory = one.staged.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+    let wanted = one.target.output.kind == OutputKind::Directory;
+    let name = one.target.output.name.to_string_lossy().escape_debug().to_string();
+    let message = match (wanted, is_directory) {
+        (true, true) | (false, false) => return None,
+        (true, false) => format!("{name} was asked for as a directory and staged as something else"),
+        (false, true) => format!("{name} was asked for as a file and staged as a directory"),
+    };
+    Some(Failure::new(ErrorKind::Expectation, message))
 }
 
 fn reject(sealed: SealedRun, rejection: Failure) -> Box<Ended> {
@@ -192,7 +209,10 @@ async fn check_one(
 /// The copy that verify commands see: for a single directory that directory, else one with every target by its
 /// basename.
 async fn copy_result(sealed: &SealedRun, signals: &mut Signals) -> io::Result<Worked<Result<PathBuf, Failure>>> {
-    let (from, scratch) = (sealed.places.staging.path.clone(), sealed.life.dir.join("scratch"));
+    // What is published and nothing else: a stray file beside it must not pass for part of the result.
+    let staged: Vec<(PathBuf, PathBuf)> =
+        sealed.staged.iter().map(|one| (one.staged.clone(), one.target.output.staged_as.to_path_buf())).collect();
+    let scratch = sealed.life.dir.join("scratch");
     let work = move || {
         let failed = |error: &dyn std::error::Error| {
             Failure::new(
@@ -203,7 +223,13 @@ async fn copy_result(sealed: &SealedRun, signals: &mut Signals) -> io::Result<Wo
         crate::sys::remove::remove_tree(&scratch).map_err(|error| failed(&error))?;
         crate::store::state_dir::make_private_directory(&scratch).map_err(|error| failed(&error))?;
         let result = scratch.join("result");
-        copy_tree(&from, &result, Access::Own).map_err(|error| failed(&error))?;
+        if !matches!(&staged[..], [(_, name)] if name.as_os_str().is_empty()) {
+            crate::store::state_dir::make_private_directory(&result).map_err(|error| failed(&error))?;
+        }
+        for (from, name) in &staged {
+            let to = if name.as_os_str().is_empty() { result.clone() } else { result.join(name) };
+            copy_tree(from, &to, Access::Own).map_err(|error| failed(&error))?;
+        }
         Ok(result)
     };
     interruptible(signals, work).await

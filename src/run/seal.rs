@@ -63,7 +63,7 @@ enum Changed {
 pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dyn Progress>) -> Stage<SealedRun> {
     let Attempted { life, targets, places, agent, failure } = attempted;
     progress.stage(Shown::Sealing);
-    let (staged, untouched) = split(targets, &places);
+    let (staged, untouched) = split(targets, &places, life.spec.staging_base);
     let work = {
         let (roots, staging) = (roots_of(&staged), places.staging.clone());
         let started_from = match life.spec.staging_base {
@@ -87,7 +87,8 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
     let staged = if changed == Changed::No { Vec::new() } else { staged };
     // `show --manifest outputs` and `replay` read it.
     if let Err(error) = outputs::write(&life.dir, &tree.manifest) {
-        return Err(life.fail(ErrorKind::PublishIo, &error));
+        let unwritten = publish_io(format!("the list of the outputs cannot be written: {error}"));
+        return Err(life.end(status_of(agent), Some(failure.unwrap_or(unwritten)), agent));
     }
     let sealed = Sealed {
         time: clock::now(),
@@ -97,20 +98,25 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
     };
     let life = life.note(Event::Sealed(sealed), "sealed")?;
     if failure.is_some() {
-        let status = if agent.cancelled_by.is_some() { Status::Cancelled } else { Status::Failed };
-        return Err(life.end(status, None, agent));
+        return Err(life.end(status_of(agent), None, agent));
     }
     Ok(SealedRun { life, staged, untouched, places, agent, tree: Arc::new(tree) })
 }
 
+/// The status of a run whose attempt failed.
+fn status_of(agent: AgentExit) -> Status {
+    if agent.cancelled_by.is_some() { Status::Cancelled } else { Status::Failed }
+}
+
 /// Which targets the agent staged. A staging directory that is itself the target counts once something is in it; one
 /// that began with the target's present content counts in any case.
-fn split(targets: Vec<Target>, places: &AttemptPlaces) -> (Vec<StagedTarget>, Vec<Text>) {
+fn split(targets: Vec<Target>, places: &AttemptPlaces, base: StagingBase) -> (Vec<StagedTarget>, Vec<Text>) {
     let (mut staged, mut untouched) = (Vec::new(), Vec::new());
     for target in targets {
         let path = staged_path(&places.staging.path, &target);
         let is_staged = if target.output.staged_as.0.is_empty() {
-            std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some())
+            // A directory whose content was there and was taken out is staged too: empty.
+            base == StagingBase::Current || std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some())
         } else {
             path.symlink_metadata().is_ok()
         };

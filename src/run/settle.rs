@@ -14,7 +14,7 @@ use crate::sys::{clock, crash, remove};
 use crate::view::staging;
 
 use super::commit::Committed;
-use super::ended::{Ended, Life};
+use super::ended::{Ended, Life, chain};
 
 /// A run that is in the log.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Finished {
     pub untouched: Vec<Text>,
     /// What was moved aside when the log's torn end was repaired.
     pub repaired: Option<std::path::PathBuf>,
+    /// What could not be removed; the next command tries again.
+    pub unswept: Option<String>,
 }
 
 /// A run that could not be settled. Its mark stays among the living, so the next command settles it.
@@ -43,9 +45,6 @@ pub enum SettleError {
     /// The log could not be written.
     #[error("the run's record could not be written")]
     Log(#[source] AppendError),
-    /// Its directory could not be swept or its mark removed.
-    #[error("the run is in the log, and its directory could not be cleaned")]
-    Directory(#[source] RunDirError),
     /// A crash point of a test struck.
     #[error("the run's record could not be written")]
     Struck(#[source] std::io::Error),
@@ -102,10 +101,12 @@ pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
     crash::point("settle.recorded").map_err(SettleError::Struck)?;
     // For people who look into the directory: the log is the truth, so a failure here is none of the run's.
     let _ = life.dir.write_record(&record);
-    sweep(&life).map_err(SettleError::Directory)?;
-    crash::point("settle.swept").map_err(SettleError::Struck)?;
-    life.alive.finish().map_err(SettleError::Directory)?;
-    Ok(Finished { record, untouched: Vec::new(), repaired: appended.repaired })
+    // The run is in the log: nothing that happens now changes what came of it. Its mark stays for the next command.
+    let swept = sweep(&life)
+        .map_err(|error| chain(&error))
+        .and_then(|()| crash::point("settle.swept").map_err(|error| error.to_string()))
+        .and_then(|()| life.alive.finish().map_err(|error| chain(&error)));
+    Ok(Finished { record, untouched: Vec::new(), repaired: appended.repaired, unswept: swept.err() })
 }
 
 /// Removes staging, scratch, inputs, and what lies hidden beside targets on other filesystems.

@@ -2,11 +2,15 @@
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::sys::process::is_ignored;
+
+/// How long blocking work may go on after the signal that cuts it short.
+const WORKER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a signal says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +57,15 @@ impl Signals {
         Ok(())
     }
 
+    /// A signal that says stop, if one has come already.
+    pub async fn pending(&mut self) -> Option<i32> {
+        tokio::select! {
+            biased;
+            signal = self.next() => Some(signal),
+            () = tokio::task::yield_now() => None,
+        }
+    }
+
     /// The next signal of either kind.
     pub async fn hear(&mut self) -> Heard {
         tokio::select! {
@@ -96,10 +109,19 @@ pub async fn interruptible<T: Send + 'static>(
     first(signals, work).await
 }
 
+/// A worker that was told of nothing is waited for a little, so that it does not write into what is being swept; a
+/// second signal does not wait.
 async fn first<T>(signals: &mut Signals, work: impl Future<Output = io::Result<T>>) -> io::Result<Worked<T>> {
-    tokio::select! {
+    let mut work = std::pin::pin!(work);
+    let signal = tokio::select! {
         biased;
-        done = work => Ok(Worked::Done(done?)),
-        signal = signals.next() => Ok(Worked::Cancelled(signal)),
+        done = &mut work => return Ok(Worked::Done(done?)),
+        signal = signals.next() => signal,
+    };
+    tokio::select! {
+        _ = &mut work => {}
+        _ = signals.next() => {}
+        () = tokio::time::sleep(WORKER_PATIENCE) => {}
     }
+    Ok(Worked::Cancelled(signal))
 }
