@@ -14,6 +14,7 @@ use crate::store::state_dir::StateDir;
 
 use super::recover::Health;
 use super::render;
+use super::replay::check_stdin;
 
 /// Checks the log's chain, every run directory, every snapshot.
 pub fn fsck(at: &Surroundings, out: &mut dyn Write) -> anyhow::Result<Health> {
@@ -71,12 +72,21 @@ fn check_run(state: &StateDir, dir: &RunDir) -> Vec<String> {
                 problems.push(format!("its journal is not the life of a run: {error}"));
             }
             problems.extend(check_snapshot(state, &events));
+            problems.extend(damaged_stdin(dir, &events));
         }
     }
     if let Err(error) = outputs::read(dir) {
         problems.push(chain(&error));
     }
     problems
+}
+
+/// Standard input that was kept must be what was read; input that was not kept is no damage.
+fn damaged_stdin(dir: &RunDir, events: &[crate::model::Event]) -> Option<String> {
+    let kept = events.iter().any(|event| {
+        matches!(event, crate::model::Event::AttemptEnded(end) if end.stdin.is_some_and(|stdin| stdin.digest.is_some()))
+    });
+    kept.then(|| check_stdin(dir, events).err()).flatten().map(|error| format!("{error:#}"))
 }
 
 /// A run that has a snapshot must be able to load it.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use sha2::{Digest as _, Sha256};
 
 use crate::model::event::{Event, SnapshotRef};
 use crate::model::spec::{InputSource, PublishPolicy, RunSpec};
@@ -20,11 +21,14 @@ use crate::run::stdin::StdinPlan;
 use crate::store::journal;
 use crate::store::log::RunLog;
 use crate::store::outputs;
+use crate::store::run_dir::BASE_NAME;
 use crate::store::run_dir::RunDir;
 use crate::store::snapshot::ManifestEntry;
 use crate::store::state_dir::StateDir;
 use crate::sys::clock;
+use crate::sys::copy_tree::copy_tree;
 use crate::sys::relay::Passing;
+use crate::sys::walk::Access;
 
 use super::render;
 use super::run::{parent_run, report_recovered};
@@ -72,10 +76,11 @@ pub fn replay(request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::
     let journal = journal::read(&dir.journal())?;
     let spec = respecify(&recorded, original.run_id, &journal, request)?;
     warn_about_environment(&recorded, progress);
-    let stdin = dir.join("stdin");
-    check_stdin(&journal)?;
+    check_stdin(&dir, &journal)?;
     let connect = |own: &RunDir| {
-        Ok(Connections { stdin: lay_out_stdin(&stdin, own)?, stdout: Passing::ToStdout, stderr: Passing::ToStderr })
+        lay_out_base(&dir, own)?;
+        let stdin = lay_out_stdin(&dir.join("stdin"), own)?;
+        Ok(Connections { stdin, stdout: Passing::ToStdout, stderr: Passing::ToStderr })
     };
     let finished = drive(&state, clock::new_run_id(), spec, connect, progress)?;
     let comparison = compare_runs(&state, &original, &finished.record)?;
@@ -122,17 +127,31 @@ fn warn_about_environment(recorded: &RunSpec, progress: &Arc<dyn Progress>) {
     }
 }
 
-fn check_stdin(journal: &[Event]) -> anyhow::Result<()> {
-    let stdin = journal.iter().rev().find_map(|event| match event {
+/// The standard input that the journal tells of, or a word on why there is none.
+pub fn check_stdin(dir: &RunDir, journal: &[Event]) -> anyhow::Result<()> {
+    let told = journal.iter().rev().find_map(|event| match event {
         Event::AttemptEnded(end) => Some(end.stdin),
         _ => None,
     });
-    match stdin.flatten() {
-        Some(stdin) if stdin.digest.is_none() => {
-            bail!("the run read {} bytes from standard input, more than are kept: it cannot be replayed", stdin.size)
-        }
-        _ => Ok(()),
+    let Some(stdin) = told.flatten() else { return Ok(()) };
+    let Some(digest) = stdin.digest else {
+        bail!("the run read {} bytes from standard input that were not kept: it cannot be replayed", stdin.size);
+    };
+    let path = dir.join("stdin");
+    let bytes = std::fs::read(&path).with_context(|| format!("the recorded standard input {path:?} cannot be read"))?;
+    if Sha256::digest(&bytes)[..] != digest.0 {
+        bail!("the recorded standard input {path:?} is damaged: its hash does not match");
     }
+    Ok(())
+}
+
+/// What staging started from then (`--out-from current`), not what the targets hold today.
+fn lay_out_base(original: &RunDir, own: &RunDir) -> io::Result<()> {
+    let base = original.join(BASE_NAME);
+    if base.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    copy_tree(&base, &own.join(BASE_NAME), Access::AsIs).map(|_| ()).map_err(io::Error::other)
 }
 
 /// The new run has its own copy of the recorded standard input, so it can be replayed in turn.

@@ -18,11 +18,12 @@ use crate::model::{Text, Timestamp};
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{Action, AttemptEvent, AttemptOutcome, AttemptState, ProcessEnd, StopCause, step};
 use crate::store::capture::{Capture, KEPT_BYTES};
+use crate::store::run_dir::BASE_NAME;
 use crate::sys::clock;
 use crate::sys::descriptor::Flag;
 use crate::sys::process::{self, ChildStdout, Launch, Running};
 use crate::sys::relay::{Passing, RelayEnd, relay_input, relay_output};
-use crate::sys::terminal::Foreground;
+use crate::sys::terminal::{Foreground, Terminal};
 use crate::usage::usage_file;
 
 use super::begin::Target;
@@ -119,7 +120,8 @@ fn lay_out(
     inputs: Option<PathBuf>,
     targets: &[Target],
 ) -> Result<AttemptPlaces, LayOutError> {
-    let staging = crate::view::staging::prepare(&staging, targets_of(targets), life.spec.staging_base)
+    let base = life.dir.join(BASE_NAME);
+    let staging = crate::view::staging::prepare(&staging, targets_of(targets), life.spec.staging_base, &base)
         .map_err(LayOutError::Staging)?;
     let temporary = life.dir.make("tmp").map_err(LayOutError::Directory)?;
     Ok(AttemptPlaces {
@@ -154,8 +156,8 @@ async fn watch(
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> io::Result<Watched> {
-    let foreground = Foreground::held();
-    if foreground.is_some() {
+    let terminal = Terminal::observe();
+    if terminal.given().is_some() {
         signals.watch_children()?;
     }
     let recorded: Vec<(Text, Text)> = match life.spec.replay_of {
@@ -177,9 +179,9 @@ async fn watch(
         environment: &places.variables(&recorded),
         stdin: streams.stdin.child()?,
         stdout: ChildStdout::Pipes,
-        foreground: foreground.as_ref(),
+        terminal: &terminal,
     })?;
-    let watched = supervise(life, places, child, &streams, foreground.as_ref(), signals).await?;
+    let watched = supervise(life, places, child, &streams, terminal.given(), signals).await?;
     Ok(Watched { stdin: beside.or(watched.stdin), ..watched })
 }
 
@@ -215,6 +217,10 @@ async fn supervise(
         foreground.take_back();
     }
     let mut outcome = outcome?;
+    // Ctrl-C and Ctrl-\\ went to the agent's group alone: that it died of them says that somebody cancelled the run.
+    if let (Some(_), None, ProcessEnd::Signal(signal @ (2 | 3))) = (foreground, outcome.stopped, outcome.end) {
+        outcome.stopped = Some(StopCause::Cancelled(signal));
+    }
     relays.stop.raise();
     let stdout = finished(relays.stdout, outcome.stopped.is_some(), signals).await;
     let stderr = finished(relays.stderr, outcome.stopped.is_some(), signals).await;

@@ -1,6 +1,6 @@
 //! The second stage: the inputs are read into the store and laid out for the agent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::error_kind::{ErrorKind, Failure, Status};
@@ -8,7 +8,9 @@ use crate::model::event::{Event, SnapshotTaken};
 use crate::model::spec::{InputPolicy, InputSource};
 use crate::model::{ByteSize, Digest, Text};
 use crate::rules::exit_code::AgentExit;
-use crate::store::snapshot::{CaptureError, CapturePolicy, CaptureProgress, CaptureRoot, Exclude, SnapshotStore};
+use crate::store::snapshot::{
+    CaptureError, CapturePolicy, CaptureProgress, CaptureRoot, Exclude, LoadError, MaterialiseError, SnapshotStore,
+};
 use crate::sys::clock;
 
 use super::begin::{Begun, Target};
@@ -81,25 +83,57 @@ fn has_inputs(policy: &InputPolicy) -> bool {
 fn freeze(
     store: &SnapshotStore,
     policy: &InputPolicy,
-    project: &std::path::Path,
+    project: &Path,
     state: PathBuf,
     destination: Option<PathBuf>,
     progress: &dyn Progress,
 ) -> Result<Frozen, Failure> {
-    let failed = |error: &dyn std::error::Error| Failure::new(ErrorKind::SnapshotFailed, chain(error));
+    let destination = destination.as_deref();
+    let first = freeze_once(store, policy, project, &state, destination, progress);
+    let error = match first {
+        Ok(frozen) => return Ok(frozen),
+        Err(error) => error,
+    };
+    // The live files are there: what is damaged is put aside and they are read again.
+    let Some(damaged) = error.damaged().filter(|_| matches!(policy.source, InputSource::Live(_))) else {
+        return Err(error.failure());
+    };
+    progress.warn(Warning(format!("{}; the inputs are read again", chain(&error))));
+    let again = store.set_aside(damaged).and_then(|()| destination.map_or(Ok(()), empty));
+    again.map_err(|io| Failure::new(ErrorKind::SnapshotFailed, format!("{damaged:?} cannot be put aside: {io}")))?;
+    freeze_once(store, policy, project, &state, destination, progress).map_err(|error| error.failure())
+}
+
+fn empty(directory: &Path) -> std::io::Result<()> {
+    crate::sys::remove::remove_tree(directory)?;
+    crate::store::state_dir::make_private_directory(directory)
+}
+
+fn freeze_once(
+    store: &SnapshotStore,
+    policy: &InputPolicy,
+    project: &Path,
+    state: &Path,
+    destination: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Frozen, LayOutError> {
     let taken = match &policy.source {
         InputSource::Live(roots) => {
             let roots: Vec<CaptureRoot> = roots
                 .iter()
                 .map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() })
                 .collect();
-            let exclude = Exclude::new(&policy.exclude).map_err(|error| failed(&error))?;
-            let capture =
-                CapturePolicy { exclude, skip: vec![state], limit_bytes: policy.limit.0, ..CapturePolicy::default() };
+            let exclude = Exclude::new(&policy.exclude).map_err(LayOutError::Exclude)?;
+            let capture = CapturePolicy {
+                exclude,
+                skip: vec![state.to_path_buf()],
+                limit_bytes: policy.limit.0,
+                ..CapturePolicy::default()
+            };
             let show = |so_far: CaptureProgress| {
                 progress.stage(Shown::Snapshot { files: so_far.files, bytes: ByteSize(so_far.bytes) });
             };
-            let captured = store.capture(project, &roots, &capture, &show).map_err(|error| explain(&error))?;
+            let captured = store.capture(project, &roots, &capture, &show).map_err(LayOutError::Capture)?;
             SnapshotTaken {
                 time: clock::now(),
                 input_hash: captured.input_hash,
@@ -111,7 +145,7 @@ fn freeze(
             }
         }
         InputSource::Recorded(snapshot) => {
-            let manifest = store.load(snapshot).map_err(|error| failed(&error))?;
+            let manifest = store.load(snapshot).map_err(LayOutError::Load)?;
             SnapshotTaken {
                 time: clock::now(),
                 input_hash: manifest.root_digest(),
@@ -123,11 +157,45 @@ fn freeze(
             }
         }
     };
-    let manifest = store.load(&taken.snapshot).map_err(|error| failed(&error))?;
+    lay_out(store, taken, destination)
+}
+
+fn lay_out(store: &SnapshotStore, taken: SnapshotTaken, destination: Option<&Path>) -> Result<Frozen, LayOutError> {
+    let manifest = store.load(&taken.snapshot).map_err(LayOutError::Load)?;
     if let Some(destination) = destination {
-        store.materialise(&manifest, &destination).map_err(|error| failed(&error))?;
+        store.materialise(&manifest, destination).map_err(LayOutError::Materialise)?;
     }
     Ok(Frozen { root_listing: manifest.root_listing(), taken })
+}
+
+/// Why inputs were not frozen.
+#[derive(Debug, thiserror::Error)]
+enum LayOutError {
+    #[error("the inputs cannot be read")]
+    Capture(#[source] CaptureError),
+    #[error("a glob to exclude is none")]
+    Exclude(#[source] globset::Error),
+    #[error("the snapshot cannot be read (`agentguard fsck` looks at all of them)")]
+    Load(#[source] LoadError),
+    #[error("the frozen inputs cannot be laid out")]
+    Materialise(#[source] MaterialiseError),
+}
+
+impl LayOutError {
+    /// The file of the store that is not what it should be.
+    fn damaged(&self) -> Option<&Path> {
+        match self {
+            Self::Load(error) | Self::Materialise(MaterialiseError::Load(error)) => error.damaged(),
+            _ => None,
+        }
+    }
+
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Capture(error) => explain(error),
+            error => Failure::new(ErrorKind::SnapshotFailed, chain(error)),
+        }
+    }
 }
 
 /// What a user can do about a capture that failed.

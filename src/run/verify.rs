@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -15,7 +15,14 @@ use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::record::VerifyRecord;
 use crate::rules::redact::redact_text;
 use crate::rules::step::{Action, AttemptEvent, AttemptState, ProcessEnd, StopCause, step};
+use crate::store::capture::Capture;
+use crate::sys::descriptor::Flag;
 use crate::sys::process::{self, ChildStdin, ChildStdout, Launch, Running};
+use crate::sys::relay::{Passing, relay_output};
+use crate::sys::terminal::Terminal;
+
+/// Bytes kept of the beginning of a verify command's output, and again of its end.
+const LOG_BYTES: usize = 1024 * 1024;
 
 use super::environment::Variables;
 use super::signals::Signals;
@@ -97,19 +104,33 @@ fn unrunnable(shown: &Text, why: &str) -> Failure {
 }
 
 async fn watch(check: &Check<'_>, signals: &mut Signals) -> io::Result<(ProcessEnd, Option<StopCause>)> {
-    let log = File::options().write(true).create(true).truncate(true).mode(0o600).open(&check.log)?;
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let argv = [OsString::from("/bin/sh"), OsString::from("-c"), check.command.as_os_str().to_owned()];
+    let stop = Arc::new(Flag::new()?);
+    let mut log = Capture::create(&check.log, LOG_BYTES)?;
     let child = process::launch(&Launch {
         argv: &argv,
         cwd: check.cwd,
         environment: check.variables,
         stdin: ChildStdin::Null,
-        stdout: ChildStdout::File(log),
-        foreground: None,
+        stdout: ChildStdout::File(File::from(writer)),
+        terminal: &Terminal::None,
     })?;
+    let relay = {
+        let stop = Arc::clone(&stop);
+        let keep = move || {
+            // A log that cannot be written is none; the verdict is the command's.
+            let _ = relay_output(reader, Passing::Withheld, &stop, |bytes| log.write(bytes));
+            let _ = log.finish();
+        };
+        std::thread::Builder::new().spawn(keep)?
+    };
     let outcome = attend(&child, check, signals).await;
     child.signal_group(Signal::KILL);
     child.reap();
+    stop.raise();
+    // It passes on what is in the pipe, to a file: it ends at once.
+    let _ = relay.join();
     outcome
 }
 

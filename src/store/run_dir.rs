@@ -6,6 +6,7 @@
 //!   journal       the run's events
 //!   record.json   the same line as in the log, once ended
 //!   outputs       manifest of what was staged
+//!   base/         what staging started from, with `--out-from current`
 //!   stdin         captured standard input
 //!   stdout stderr verify-N.log   captured output (and *.tail: what came after the head)
 //!   staging/ scratch/ inputs/ tmp/   while alive
@@ -25,6 +26,9 @@ use super::state_dir::{StateDir, make_private_directory};
 
 /// The version of `run.json`.
 pub const RUN_FILE_SCHEMA: u32 = 1;
+
+/// A copy of what the targets held when a run with `--out-from current` began; kept for replay.
+pub const BASE_NAME: &str = "base";
 
 /// Directories that exist only while a run lives.
 const TRANSIENT: [&str; 4] = ["staging", "scratch", "inputs", "tmp"];

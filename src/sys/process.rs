@@ -8,12 +8,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
+};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::terminal::Foreground;
+use super::terminal::{Foreground, Terminal};
 
 /// Where a child reads from.
 #[derive(Debug)]
@@ -50,14 +52,15 @@ pub struct Launch<'a> {
     pub stdin: ChildStdin,
     /// Standard output and error.
     pub stdout: ChildStdout,
-    /// The terminal to hand to the child's group, where there is one.
-    pub foreground: Option<&'a Foreground>,
+    /// How the child is placed towards the terminal.
+    pub terminal: &'a Terminal,
 }
 
 /// A started child. Dropping it neither kills nor reaps.
 #[derive(Debug)]
 pub struct Running {
     pid: Pid,
+    group: Group,
     pidfd: OwnedFd,
     /// The guard's end of the child's standard input, if a pipe was asked for.
     pub stdin: Option<OwnedFd>,
@@ -65,6 +68,13 @@ pub struct Running {
     pub stdout: Option<OwnedFd>,
     /// The guard's end of its standard error.
     pub stderr: Option<OwnedFd>,
+}
+
+/// Whether a child leads a process group or lives in the guard's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    Own,
+    Shared,
 }
 
 /// How a process ended: exactly one of the two is set.
@@ -92,8 +102,10 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Running> {
         spawned => spawned?,
     };
     let pid = Pid::from_child(&child);
+    let group = if matches!(launch.terminal, Terminal::Shared) { Group::Shared } else { Group::Own };
     Ok(Running {
         pid,
+        group,
         pidfd: pidfd_open(pid, PidfdFlags::empty())?,
         stdin: child.stdin.take().map(OwnedFd::from),
         stdout: child.stdout.take().map(OwnedFd::from),
@@ -103,7 +115,10 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Running> {
 
 fn command(launch: &Launch<'_>, program: &OsStr, arguments: &[OsString]) -> io::Result<Command> {
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(launch.cwd).process_group(0);
+    command.args(arguments).current_dir(launch.cwd);
+    if !matches!(launch.terminal, Terminal::Shared) {
+        command.process_group(0);
+    }
     for (name, value) in launch.environment {
         match value {
             Some(value) => command.env(name, value),
@@ -122,19 +137,17 @@ fn command(launch: &Launch<'_>, program: &OsStr, arguments: &[OsString]) -> io::
             command.stdout(Stdio::from(file.try_clone()?)).stderr(Stdio::from(file.try_clone()?))
         }
     };
-    if launch.foreground.is_some() {
-        become_foreground(&mut command);
+    if let Terminal::Given(foreground) = launch.terminal {
+        become_foreground(&mut command, foreground.for_child()?);
     }
     Ok(command)
 }
 
 /// Before the agent can read from the terminal its group must be in the foreground, or it is stopped by SIGTTIN.
-fn become_foreground(command: &mut Command) {
-    let make_foreground = || {
-        with_signal_blocked(Signal::TTOU, || {
-            Ok(rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid())?)
-        })
-    };
+fn become_foreground(command: &mut Command, foreground: Foreground) {
+    // Never dropped: the command may outlive the agent, and dropping would take the terminal back.
+    let foreground = std::mem::ManuallyDrop::new(foreground);
+    let make_foreground = move || foreground.give_to(rustix::process::getpid());
     // SAFETY: between fork and exec only async-signal-safe system calls are made: sigprocmask, getpid and an ioctl.
     unsafe { command.pre_exec(make_foreground) };
 }
@@ -164,9 +177,13 @@ impl Running {
         Ok(waitid(WaitId::PidFd(self.pidfd.as_fd()), options)?.map(|status| ended(&status)))
     }
 
-    /// Sends a signal to the child's whole group. A group that is gone is fine.
+    /// Sends a signal to the child's whole group; to the child alone where the group is the guard's own. A group that is
+    /// gone is fine.
     pub fn signal_group(&self, signal: Signal) {
-        let _ = kill_process_group(self.pid, signal);
+        let _ = match self.group {
+            Group::Own => kill_process_group(self.pid, signal),
+            Group::Shared => kill_process(self.pid, signal),
+        };
     }
 
     /// Takes the ended child's status away, so that it is no zombie any more.

@@ -1,37 +1,88 @@
-//! The controlling terminal: the agent's process group is made the foreground group while it runs, so that Ctrl-C
-//! reaches it exactly once and it may read; the guard's own group gets it back on every way out.
+//! The controlling terminal while an agent runs.
+//!
+//! Alone in its process group, the guard gives the terminal to the agent's own group, as a shell does: Ctrl-C reaches
+//! the agent exactly once, and it may read. In a pipeline (`agentguard run … | pager`) the group has other members that
+//! need the terminal too: then the agent shares the group, and what the terminal sends reaches all of them.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
-use rustix::process::{Pid, getpgrp};
+use rustix::process::{Pid, Signal, getpgrp, getpid};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
 use super::process::with_signal_blocked;
 
-/// A terminal whose foreground group was the guard's own.
+/// How the agent is placed towards the terminal.
+#[derive(Debug)]
+pub enum Terminal {
+    /// There is none, or the guard is in its background: the agent has a group of its own.
+    None,
+    /// The agent's own group is made the foreground group.
+    Given(Foreground),
+    /// The agent stays in the guard's group, which others share.
+    Shared,
+}
+
+impl Terminal {
+    /// Looks at the controlling terminal.
+    pub fn observe() -> Self {
+        let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return Self::None };
+        let own_group = getpgrp();
+        if tcgetpgrp(&terminal).ok() != Some(own_group) {
+            return Self::None;
+        }
+        if shares_group(own_group) { Self::Shared } else { Self::Given(Foreground { terminal, own_group }) }
+    }
+
+    /// The terminal to hand over, if it is to be.
+    pub fn given(&self) -> Option<&Foreground> {
+        match self {
+            Self::Given(foreground) => Some(foreground),
+            Self::None | Self::Shared => None,
+        }
+    }
+}
+
+/// Whether another process is in the group.
+fn shares_group(group: Pid) -> bool {
+    let own = getpid().as_raw_nonzero().to_string();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+    processes.flatten().filter(|entry| entry.file_name().as_encoded_bytes() != own.as_bytes()).any(|entry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // After the name in parentheses, which may hold anything: state, parent, group.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.clone().nth(2) == Some(&group.as_raw_nonzero().to_string()) && fields.clone().next() != Some("Z")
+    })
+}
+
+/// A terminal whose foreground group was the guard's own; it is taken back on every way out.
 #[derive(Debug)]
 pub struct Foreground {
+    terminal: File,
     own_group: Pid,
 }
 
 impl Foreground {
-    /// The terminal on standard input, if there is one and the guard is in its foreground.
-    pub fn held() -> Option<Self> {
-        let own_group = getpgrp();
-        let stdin = rustix::stdio::stdin();
-        (rustix::termios::isatty(stdin) && tcgetpgrp(stdin).ok() == Some(own_group)).then_some(Self { own_group })
-    }
-
     /// Gives the terminal to another group.
     pub fn give_to(&self, group: Pid) -> io::Result<()> {
-        set_foreground(rustix::stdio::stdin(), group)
+        self.set(group)
     }
 
     /// Takes the terminal back.
     pub fn take_back(&self) {
         // The terminal may be gone: then there is nothing to take back.
-        let _ = set_foreground(rustix::stdio::stdin(), self.own_group);
+        let _ = self.set(self.own_group);
+    }
+
+    /// `tcsetpgrp` from a background group is answered with SIGTTOU, which would stop the caller: blocked meanwhile.
+    fn set(&self, group: Pid) -> io::Result<()> {
+        with_signal_blocked(Signal::TTOU, || Ok(tcsetpgrp(self.terminal.as_fd(), group)?))
+    }
+
+    /// A copy for the child, which gives its own group the terminal before it becomes the agent.
+    pub(super) fn for_child(&self) -> io::Result<Self> {
+        Ok(Self { terminal: self.terminal.try_clone()?, own_group: self.own_group })
     }
 }
 
@@ -39,9 +90,4 @@ impl Drop for Foreground {
     fn drop(&mut self) {
         self.take_back();
     }
-}
-
-/// `tcsetpgrp` from a background group is answered with SIGTTOU, which would stop the guard: blocked meanwhile.
-fn set_foreground(terminal: BorrowedFd<'_>, group: Pid) -> io::Result<()> {
-    with_signal_blocked(rustix::process::Signal::TTOU, || Ok(tcsetpgrp(terminal.as_fd(), group)?))
 }

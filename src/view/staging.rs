@@ -65,10 +65,14 @@ fn parent_of(path: &Path) -> &Path {
 }
 
 /// Makes staging anew: whatever an earlier attempt left is gone.
+///
+/// With [`StagingBase::Current`] the targets' content is copied to `kept` first, unless it is there already (a further
+/// attempt, a replay), and staging starts from that.
 pub fn prepare<'a>(
     path: &Path,
     outputs: impl Iterator<Item = &'a OutputTarget> + Clone,
     base: StagingBase,
+    kept: &Path,
 ) -> Result<Staging, StagingError> {
     remove::remove_tree(path).map_err(failed("cannot empty", path))?;
     let above = parent_of(path);
@@ -76,8 +80,14 @@ pub fn prepare<'a>(
     let single = outputs.clone().find(|output| output.staged_as.0.is_empty());
     fs::create_dir(path).map_err(failed("cannot make", path))?;
     if base == StagingBase::Current {
-        for output in outputs.filter(|output| output.kind != OutputKind::Stdout) {
-            copy_current(output, path)?;
+        if kept.symlink_metadata().is_err() {
+            fs::DirBuilder::new().mode(0o700).create(kept).map_err(failed("cannot make", kept))?;
+            for output in outputs.clone().filter(|output| output.kind != OutputKind::Stdout) {
+                keep_current(output, kept)?;
+            }
+        }
+        for output in outputs {
+            start_from(output, kept, path)?;
         }
     } else if let Some(target) = single {
         take_mode(target.path.as_path(), path)?;
@@ -98,19 +108,33 @@ fn take_mode(target: &Path, staging: &Path) -> Result<(), StagingError> {
     }
 }
 
-fn copy_current(output: &OutputTarget, staging: &Path) -> Result<(), StagingError> {
+/// Where the present content of an output is kept.
+fn kept_as(output: &OutputTarget, kept: &Path) -> PathBuf {
+    kept.join(output.path.as_path().file_name().unwrap_or_default())
+}
+
+fn keep_current(output: &OutputTarget, kept: &Path) -> Result<(), StagingError> {
     let target = output.path.as_path();
-    let staged = if output.staged_as.0.is_empty() {
-        fs::remove_dir(staging).map_err(failed("cannot replace", staging))?;
-        staging.to_path_buf()
-    } else {
-        staging.join(output.staged_as.as_path())
-    };
     match identity::lstat(target).map_err(failed("cannot look at", target))? {
-        Some(_) => copy_tree(target, &staged, Access::AsIs)
-            .map(|_| ())
-            .map_err(|error| failed("cannot copy to staging", target)(io::Error::other(error))),
-        None if output.staged_as.0.is_empty() => fs::create_dir(staging).map_err(failed("cannot make", staging)),
+        Some(_) => copy(target, &kept_as(output, kept), Access::AsIs),
         None => Ok(()),
     }
+}
+
+fn start_from(output: &OutputTarget, kept: &Path, staging: &Path) -> Result<(), StagingError> {
+    let from = kept_as(output, kept);
+    if from.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    if output.staged_as.0.is_empty() {
+        fs::remove_dir(staging).map_err(failed("cannot replace", staging))?;
+        return copy(&from, staging, Access::Own);
+    }
+    copy(&from, &staging.join(output.staged_as.as_path()), Access::Own)
+}
+
+fn copy(from: &Path, to: &Path, access: Access) -> Result<(), StagingError> {
+    copy_tree(from, to, access)
+        .map(|_| ())
+        .map_err(|error| failed("cannot copy to staging", from)(io::Error::other(error)))
 }

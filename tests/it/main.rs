@@ -18,6 +18,7 @@ mod recovery;
 mod replay;
 mod run_refs;
 mod schema;
+mod second_look;
 mod settings;
 mod snapshot;
 mod support;

@@ -147,6 +147,16 @@ fn write_with_holes(to: &File, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+impl LoadError {
+    /// The file of the store that is not what its name says.
+    pub fn damaged(&self) -> Option<&Path> {
+        match self {
+            Self::Damaged { path, .. } | Self::Manifest { path, .. } => Some(path),
+            Self::Store(_) | Self::NotKept(_) => None,
+        }
+    }
+}
+
 /// Something in the store that is not what its name says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

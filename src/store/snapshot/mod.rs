@@ -83,6 +83,14 @@ impl SnapshotStore {
         Contents::new(&self.layout, manifest).read(entry)
     }
 
+    /// Gives a damaged file of the store a name under which nothing relies on it: the next capture reads the live
+    /// files again. Nothing is lost, and [`Self::check`] goes on naming it.
+    pub fn set_aside(&self, damaged: &Path) -> std::io::Result<()> {
+        let mut name = damaged.as_os_str().to_owned();
+        name.push(".damaged");
+        std::fs::rename(damaged, name)
+    }
+
     /// Reads and hashes everything in the store and says what is damaged.
     pub fn check(&self) -> Vec<Problem> {
         contents::check(&self.layout)
