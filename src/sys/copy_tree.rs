@@ -238,7 +238,7 @@ impl Copy<'_> {
         let (from, to) = self.bases();
         for below in dirs.iter().rev() {
             let apply = || -> io::Result<()> {
-                let from = walk::open_dir_below(from, below)?;
+                let from = walk::open_dir_below_as(self.access, from, below)?;
                 let to = walk::open_dir_below(to, below)?;
                 let stat = walk::stat_of(&from)?;
                 let xattrs = xattr::read_all(from.as_fd())?;
