@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::run::recover::{Outcome, recover as recover_all};
+use crate::run::recover::{Outcome, recover as recover_all, sweep_temporaries};
 use crate::run::resolve::Surroundings;
 use crate::store::state_dir::StateDir;
 use crate::store::trash;
@@ -23,6 +23,7 @@ pub enum Health {
 pub fn recover(at: &Surroundings, out: &mut dyn Write) -> anyhow::Result<Health> {
     let state = StateDir::open_or_create(&at.state)?;
     let recovered = recover_all(&state);
+    sweep_temporaries(&state);
     trash::sweep(&state, trash::Sweep::All, Duration::MAX);
     let mut health = Health::Well;
     for one in &recovered {

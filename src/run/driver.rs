@@ -68,6 +68,8 @@ pub fn drive(
     connections: impl FnOnce(&crate::store::run_dir::RunDir) -> io::Result<Connections>,
     progress: &Arc<dyn Progress>,
 ) -> Result<Finished, RunError> {
+    // What this run displaces is too young to be removed by it.
+    let waiting = trash::is_waiting(state);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
     let finished = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(RunError::Signals)?;
@@ -77,7 +79,9 @@ pub fn drive(
         };
         settled.map_err(|source| RunError::Settle { run_id, source })
     });
-    trash::sweep(state, trash::Sweep::Aged, SWEEP_BUDGET);
+    if waiting {
+        trash::sweep(state, trash::Sweep::Aged, SWEEP_BUDGET);
+    }
     finished
 }
 
@@ -134,8 +138,7 @@ fn streams(connections: Connections, spec: &RunSpec) -> Streams {
 
 /// Displaced trees of earlier runs are removed while this run's agent works: nobody waits for it.
 fn sweep_trash_meanwhile(state: &StateDir) {
-    let waiting = std::fs::read_dir(state.trash()).is_ok_and(|mut entries| entries.next().is_some());
-    if waiting {
+    if trash::is_waiting(state) {
         let state = state.clone();
         // Without a thread the sweep after the run does it, a little at a time.
         let _ = std::thread::Builder::new().spawn(move || trash::sweep(&state, trash::Sweep::Aged, Duration::MAX));

@@ -60,10 +60,15 @@ pub fn recover(state: &StateDir) -> Vec<Recovered> {
             Err(why) => recovered.push(Recovered { run: name, what: Outcome::Stuck(why) }),
         }
     }
-    // A capture that was cut short leaves its temporary file whether or not its run was settled. What cannot be swept
-    // now is swept by a later recovery.
-    let _ = SnapshotStore::at(state.path()).sweep_temporaries();
+    if !recovered.is_empty() {
+        sweep_temporaries(state);
+    }
     recovered
+}
+
+/// Removes what captures that were cut short have left in the store. What cannot be removed now is removed later.
+pub fn sweep_temporaries(state: &StateDir) {
+    let _ = SnapshotStore::at(state.path()).sweep_temporaries();
 }
 
 fn recover_mark(state: &StateDir, mark: &Path, name: &str) -> Result<Option<Outcome>, String> {
@@ -179,6 +184,6 @@ fn enter(state: &StateDir, dir: &RunDir, journal: &Journal, outputs: &[OutputTar
         // For people who look into the directory.
         let _ = dir.write_record(&record);
     }
-    sweep_outputs(outputs, dir.run_id());
+    sweep_outputs(state, outputs, dir.run_id());
     dir.sweep().map_err(|error| chain(&error))
 }

@@ -10,7 +10,8 @@ use crate::rules::lifecycle::Phase;
 use crate::store::journal::JournalError;
 use crate::store::log::{AppendError, RunLog};
 use crate::store::run_dir::RunDirError;
-use crate::sys::{clock, crash, remove};
+use crate::store::state_dir::StateDir;
+use crate::sys::{clock, crash, mount, remove};
 use crate::view::staging;
 
 use super::commit::Committed;
@@ -111,14 +112,19 @@ pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
 
 /// Removes staging, scratch, inputs, and what lies hidden beside targets on other filesystems.
 fn sweep(life: &Life) -> Result<(), RunDirError> {
-    sweep_outputs(&life.spec.outputs, life.dir.run_id());
+    sweep_outputs(&life.state, &life.spec.outputs, life.dir.run_id());
     life.dir.sweep()
 }
 
 /// Removes the hidden directories that a run may have beside its targets, unless a displaced object outlives its
 /// readers there: the trash remembers that.
-pub fn sweep_outputs(outputs: &[OutputTarget], run_id: RunId) {
+pub fn sweep_outputs(state: &StateDir, outputs: &[OutputTarget], run_id: RunId) {
+    let home = mount::place(state.path()).ok();
     for output in outputs {
+        // Only a target on another filesystem than the state ever had one.
+        if home.is_some() && mount::place(mount::nearest_existing(output.path.as_path())).ok() == home {
+            continue;
+        }
         for beside in staging::siblings(output.path.as_path(), run_id) {
             let displaced = std::fs::read_dir(&beside)
                 .is_ok_and(|entries| entries.flatten().any(|entry| is_displaced(&entry.file_name())));

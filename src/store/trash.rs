@@ -39,6 +39,11 @@ pub fn remember_elsewhere(slot: &Path, displaced: &Path) -> io::Result<()> {
     write_private(&note, displaced.as_os_str().as_bytes())
 }
 
+/// Whether anything is in the trash.
+pub fn is_waiting(state: &StateDir) -> bool {
+    std::fs::read_dir(state.trash()).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 /// Removes displaced trees, oldest first, until `budget` is spent. An error leaves the tree for the next sweep.
 ///
 /// Age is the change time of the entry, which the rename that displaced it has set.

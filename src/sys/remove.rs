@@ -23,9 +23,15 @@ struct Level {
 ///
 /// A crash leaves part of the tree; the next call removes the rest.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
-    match unlinkat(CWD, path, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM | Errno::ACCESS) => {}
+    // Most of what is removed is an empty directory, or not there: one call.
+    match unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOTDIR) => match unlinkat(CWD, path, AtFlags::empty()) {
+            // Something above it is no directory: then it is not there.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        },
+        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ACCESS | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
     let name = CString::new(path.as_os_str().as_bytes())?;
