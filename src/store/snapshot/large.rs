@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use sha2::{Digest as _, Sha256};
 
 use super::layout::{Layout, StoreError, make_dir};
@@ -16,6 +17,13 @@ use crate::sys::copy::{for_each_extent, reflink, start_writeback};
 pub(super) const LARGE_BYTES: u64 = 4 << 20;
 /// Small enough to stay in a core's cache between reading, hashing and writing.
 const CHUNK_BYTES: usize = 256 << 10;
+/// From this size on the copy goes past the page cache: written once and not read soon, it would only push out what is,
+/// and copying it there costs more than hashing it (measured: half of all the time of a gibibyte).
+const DIRECT_BYTES: u64 = 64 << 20;
+/// Chunks of a copy past the page cache: a device likes them larger.
+const DIRECT_CHUNK_BYTES: usize = 1 << 20;
+/// What memory, offset and length of a direct write are multiples of, on any filesystem and device in use.
+const ALIGNMENT: usize = 4096;
 /// Writing back begins after every so many bytes.
 const WRITEBACK_BYTES: u64 = 8 << 20;
 /// Chunks on their way between the thread that reads and hashes and the one that writes.
@@ -122,13 +130,16 @@ fn hash_zeros(sum: &mut Sha256, mut len: u64) {
 
 /// One thread reads and hashes, the other writes; a few chunks go round.
 fn copy_hashed(from: &File, size: u64, to: &File) -> Result<Digest, CopyFailed> {
+    let past_cache = size >= DIRECT_BYTES && set_direct(to, Cache::Past).is_ok();
+    let (chunk_bytes, cache) =
+        if past_cache { (DIRECT_CHUNK_BYTES, Cache::Past) } else { (CHUNK_BYTES, Cache::Through) };
     std::thread::scope(|scope| {
-        let (full, to_write) = channel::<(u64, Vec<u8>)>();
-        let (empty, free) = channel::<Vec<u8>>();
+        let (full, to_write) = channel::<(u64, Chunk)>();
+        let (empty, free) = channel::<Chunk>();
         for _ in 0..CHUNKS {
-            let _ = empty.send(Vec::with_capacity(CHUNK_BYTES));
+            let _ = empty.send(Chunk::of(chunk_bytes));
         }
-        let writer = scope.spawn(move || write_chunks(to, &to_write, &empty));
+        let writer = scope.spawn(move || write_chunks(to, cache, &to_write, &empty));
         let hashed = hash_chunks(from, size, &free, full);
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written.map_err(CopyFailed::Write)?;
@@ -136,20 +147,58 @@ fn copy_hashed(from: &File, size: u64, to: &File) -> Result<Digest, CopyFailed> 
     })
 }
 
-fn hash_chunks(from: &File, size: u64, free: &Receiver<Vec<u8>>, full: Sender<(u64, Vec<u8>)>) -> io::Result<Digest> {
+/// Whether writes go through the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cache {
+    Through,
+    Past,
+}
+
+/// Switches `O_DIRECT`; an error where the filesystem has none.
+fn set_direct(file: &File, cache: Cache) -> io::Result<()> {
+    let mut flags = fcntl_getfl(file)?;
+    flags.set(OFlags::DIRECT, cache == Cache::Past);
+    Ok(fcntl_setfl(file, flags)?)
+}
+
+/// A buffer whose bytes begin at a multiple of [`ALIGNMENT`].
+struct Chunk {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Chunk {
+    fn of(bytes: usize) -> Self {
+        let memory = vec![0; bytes + ALIGNMENT];
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        Self { memory, start, len: 0 }
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        let bytes = self.memory.len() - ALIGNMENT;
+        &mut self.memory[self.start..self.start + bytes]
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.len]
+    }
+}
+
+fn hash_chunks(from: &File, size: u64, free: &Receiver<Chunk>, full: Sender<(u64, Chunk)>) -> io::Result<Digest> {
     let mut sum = Sha256::new();
     let mut at = 0;
     while at < size {
         // The writer has gone: it reports why.
         let Ok(mut chunk) = free.recv() else { break };
-        let want = usize::try_from(size - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-        read_chunk(from, &mut chunk, want)?;
-        if chunk.is_empty() {
+        let want = usize::try_from(size - at).unwrap_or(usize::MAX).min(chunk.room().len());
+        chunk.len = read_chunk(from, &mut chunk.room()[..want])?;
+        if chunk.len == 0 {
             break;
         }
-        sum.update(&chunk);
+        sum.update(chunk.filled());
         let start = at;
-        at += chunk.len() as u64;
+        at += chunk.len as u64;
         if full.send((start, chunk)).is_err() {
             break;
         }
@@ -157,28 +206,26 @@ fn hash_chunks(from: &File, size: u64, free: &Receiver<Vec<u8>>, full: Sender<(u
     Ok(Digest(sum.finalize().into()))
 }
 
-/// Appends up to `want` bytes; fewer only at the end of the file.
-fn read_chunk(from: &File, chunk: &mut Vec<u8>, want: usize) -> io::Result<()> {
-    chunk.resize(want, 0);
+/// Fills the room; returns less only at the end of the file.
+fn read_chunk(from: &File, room: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
-    while len < want {
-        match { from }.read(&mut chunk[len..]) {
+    while len < room.len() {
+        match { from }.read(&mut room[len..]) {
             Ok(0) => break,
             Ok(more) => len += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    chunk.truncate(len);
-    Ok(())
+    Ok(len)
 }
 
-fn write_chunks(to: &File, full: &Receiver<(u64, Vec<u8>)>, empty: &Sender<Vec<u8>>) -> io::Result<()> {
+fn write_chunks(to: &File, mut cache: Cache, full: &Receiver<(u64, Chunk)>, empty: &Sender<Chunk>) -> io::Result<()> {
     let mut started = 0;
     while let Ok((at, chunk)) = full.recv() {
-        to.write_all_at(&chunk, at)?;
-        let end = at + chunk.len() as u64;
-        if end - started >= WRITEBACK_BYTES {
+        cache = write_chunk(to, cache, at, chunk.filled())?;
+        let end = at + chunk.len as u64;
+        if cache == Cache::Through && end - started >= WRITEBACK_BYTES {
             start_writeback(to.as_fd(), started, end - started);
             started = end;
         }
@@ -186,4 +233,20 @@ fn write_chunks(to: &File, full: &Receiver<(u64, Vec<u8>)>, empty: &Sender<Vec<u
         let _ = empty.send(chunk);
     }
     Ok(())
+}
+
+/// Writes one chunk. The end of a file that is no multiple, and a device that wants other multiples, are written
+/// through the cache, and so is what follows.
+fn write_chunk(to: &File, cache: Cache, at: u64, bytes: &[u8]) -> io::Result<Cache> {
+    if cache == Cache::Past && bytes.len().is_multiple_of(ALIGNMENT) {
+        match to.write_all_at(bytes, at) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            written => return written.map(|()| Cache::Past),
+        }
+    }
+    if cache == Cache::Past {
+        set_direct(to, Cache::Through)?;
+    }
+    to.write_all_at(bytes, at)?;
+    Ok(Cache::Through)
 }
