@@ -1,8 +1,10 @@
 //! A journaled file system to measure on, where the machine's own has no journal: there `fsync` is cheaper and
 //! creating files after deleting many much slower than where people work, and neither says anything about them.
 //!
-//! The mount lives in a mount namespace of this process, and its image has no name once it is mounted: however the
-//! process ends, nothing is left of either.
+//! The mount lives in a mount namespace of this process, and its image has no name once it is mounted: nothing is left
+//! of either, unless the process is killed while the file system is being made (then the image file is). The image's
+//! blocks are allocated beforehand: a sparse one makes the first write of each block pay for the machine's own file
+//! system, and only rows that write would pay.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
-/// Sparse: what is not written takes no space.
+/// Room for two of everything that is measured.
 const IMAGE_BYTES: u64 = 16 << 30;
 const INSIDE: &str = "AGENTGUARD_RATIOS_NAMESPACE";
 
@@ -37,12 +39,14 @@ pub(crate) struct Mounted {
     point: TempDir,
 }
 
-/// Makes an ext4 in a sparse file below `dir` and mounts it.
+/// Makes an ext4 in a file below `dir` and mounts it.
 pub(crate) fn mount(dir: &Path) -> anyhow::Result<Mounted> {
     let point = tempfile::Builder::new().prefix("ratios-mount-").tempdir_in(dir)?;
     let image = tempfile::NamedTempFile::new_in(dir)?;
-    File::options().write(true).open(image.path())?.set_len(IMAGE_BYTES)?;
-    let eager = "lazy_itable_init=0,lazy_journal_init=0";
+    let file = File::options().write(true).open(image.path())?;
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, IMAGE_BYTES).context("allocate the image")?;
+    // Discarding would give the blocks back.
+    let eager = "lazy_itable_init=0,lazy_journal_init=0,nodiscard";
     succeed(Command::new("mkfs.ext4").args(["-q", "-F", "-E", eager]).arg(image.path()))?;
     succeed(Command::new("mount").args(["-o", "loop"]).args([image.path(), point.path()]))?;
     Ok(Mounted { point })

@@ -276,7 +276,7 @@ fn capture(
     stop: &Arc<Flag>,
 ) -> io::Result<oneshot::Receiver<RelayEnd>> {
     let from = from.ok_or_else(|| io::Error::other("the agent has no pipe"))?;
-    let mut kept = Capture::create(path, KEPT_BYTES)?;
+    let mut kept = Capture::into(path, KEPT_BYTES);
     let mut staged = staged.map(std::fs::File::create).transpose()?;
     let (report, end) = oneshot::channel();
     let stop = Arc::clone(stop);

@@ -86,7 +86,8 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
     // A copy of the present content that the agent left as it was is nothing staged.
     let staged = if changed == Changed::No { Vec::new() } else { staged };
     // `show --manifest outputs` and `replay` read it.
-    if let Err(error) = outputs::write(&life.dir, &tree.manifest) {
+    let listed = if staged.is_empty() { Ok(()) } else { outputs::write(&life.dir, &tree.manifest) };
+    if let Err(error) = listed {
         let unwritten = publish_io(format!("the list of the outputs cannot be written: {error}"));
         return Err(life.end(status_of(agent), Some(failure.unwrap_or(unwritten)), agent));
     }

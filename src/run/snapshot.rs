@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, SnapshotTaken};
-use crate::model::spec::{InputPolicy, InputSource};
+use crate::model::spec::{InputPolicy, InputRoot, InputSource};
 use crate::model::{ByteSize, Digest, Text};
 use crate::rules::exit_code::AgentExit;
 use crate::store::snapshot::{
@@ -17,6 +17,10 @@ use super::begin::{Begun, Target};
 use super::ended::{Life, Stage, chain};
 use super::progress::{Progress, Stage as Shown, Warning};
 use super::signals::{Signals, Worked, interruptible};
+
+/// Inputs up to these are read on the spot.
+const SMALL_ROOTS: usize = 8;
+const SMALL_BYTES: u64 = 256 * 1024;
 
 /// A run whose inputs are in the store.
 #[derive(Debug)]
@@ -50,8 +54,11 @@ pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progre
         Err(error) => return Err(life.fail(ErrorKind::SnapshotFailed, &error)),
     };
     let (destination, shown) = (inputs.clone(), Arc::clone(progress));
+    let small = is_small(&policy);
     let work = move || freeze(&store, &policy, &project, state, destination, &*shown);
-    let frozen = match interruptible(signals, work).await {
+    // What is read in no time is not worth a thread.
+    let frozen = if small { Ok(Worked::Done(work())) } else { interruptible(signals, work).await };
+    let frozen = match frozen {
         Ok(Worked::Done(Ok(frozen))) => frozen,
         Ok(Worked::Done(Err(failure))) => {
             return Err(life.end(Status::Failed, Some(failure), AgentExit::default()));
@@ -71,6 +78,17 @@ pub fn cancelled(life: Life, signal: i32) -> Box<super::ended::Ended> {
     let failure = Failure::new(ErrorKind::Cancelled, format!("told to stop by signal {signal}"));
     let agent = AgentExit { cancelled_by: Some(signal), ..AgentExit::default() };
     life.end(Status::Cancelled, Some(failure), agent)
+}
+
+/// No inputs, or a few small files.
+fn is_small(policy: &InputPolicy) -> bool {
+    let small = |root: &InputRoot| {
+        root.path.as_path().metadata().is_ok_and(|found| found.is_file() && found.len() < SMALL_BYTES)
+    };
+    match &policy.source {
+        InputSource::Live(roots) => roots.len() <= SMALL_ROOTS && roots.iter().all(small),
+        InputSource::Recorded(_) => false,
+    }
 }
 
 fn has_inputs(policy: &InputPolicy) -> bool {

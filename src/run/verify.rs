@@ -76,27 +76,32 @@ pub async fn run(check: &Check<'_>, signals: &mut Signals) -> Checked {
 
 fn judge(shown: &Text, end: ProcessEnd, stopped: Option<StopCause>, check: &Check<'_>) -> Failure {
     let name = shown.to_string_lossy();
-    let log = format!("its output: {}", check.log.display());
     match (stopped, end) {
         (Some(StopCause::Timeout), _) => {
             let limit = humantime::format_duration(check.timeout.unwrap_or_default());
             let message = format!("verify {name:?} ran longer than --verify-timeout {limit}");
-            Failure::new(ErrorKind::VerifyTimeout, message).with_hint(log)
+            where_it_said(Failure::new(ErrorKind::VerifyTimeout, message), check)
         }
         (Some(StopCause::Cancelled(signal)), _) => {
             Failure::new(ErrorKind::Cancelled, format!("told to stop by signal {signal}"))
         }
         // What a shell says when it cannot find or execute a command.
         (None, ProcessEnd::Code(code @ (126 | 127))) => {
-            unrunnable(shown, &format!("cannot run (exit code {code})")).with_hint(log)
+            where_it_said(unrunnable(shown, &format!("cannot run (exit code {code})")), check)
         }
         (None, ProcessEnd::Code(code)) => {
-            Failure::new(ErrorKind::VerifyFailed, format!("verify {name:?} exited with {code}")).with_hint(log)
+            where_it_said(Failure::new(ErrorKind::VerifyFailed, format!("verify {name:?} exited with {code}")), check)
         }
-        (None, ProcessEnd::Signal(signal)) => {
-            Failure::new(ErrorKind::VerifyFailed, format!("verify {name:?} died of signal {signal}")).with_hint(log)
-        }
+        (None, ProcessEnd::Signal(signal)) => where_it_said(
+            Failure::new(ErrorKind::VerifyFailed, format!("verify {name:?} died of signal {signal}")),
+            check,
+        ),
     }
+}
+
+/// Names the log, if the command said anything.
+fn where_it_said(failure: Failure, check: &Check<'_>) -> Failure {
+    if check.log.exists() { failure.with_hint(format!("its output: {}", check.log.display())) } else { failure }
 }
 
 fn unrunnable(shown: &Text, why: &str) -> Failure {
@@ -107,7 +112,7 @@ async fn watch(check: &Check<'_>, signals: &mut Signals) -> io::Result<(ProcessE
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let argv = [OsString::from("/bin/sh"), OsString::from("-c"), check.command.as_os_str().to_owned()];
     let stop = Arc::new(Flag::new()?);
-    let mut log = Capture::create(&check.log, LOG_BYTES)?;
+    let mut log = Capture::into(&check.log, LOG_BYTES);
     let child = process::launch(&Launch {
         argv: &argv,
         cwd: check.cwd,

@@ -12,7 +12,7 @@ pub const KEPT_BYTES: usize = 8 * 1024 * 1024;
 /// A stream being captured.
 #[derive(Debug)]
 pub struct Capture {
-    head: File,
+    head: Option<File>,
     path: PathBuf,
     head_left: usize,
     ring: Vec<u8>,
@@ -23,10 +23,10 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Captures into `path` (and `path` + `.tail`), at most `limit` bytes each.
-    pub fn create(path: &Path, limit: usize) -> io::Result<Self> {
-        let head = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        Ok(Self { head, path: path.to_path_buf(), head_left: limit, ring: Vec::new(), next: 0, limit, total: 0 })
+    /// Will capture into `path` (and `path` + `.tail`), at most `limit` bytes each; the files are made with the first
+    /// byte.
+    pub fn into(path: &Path, limit: usize) -> Self {
+        Self { head: None, path: path.to_path_buf(), head_left: limit, ring: Vec::new(), next: 0, limit, total: 0 }
     }
 
     /// Takes the next bytes of the stream.
@@ -34,7 +34,13 @@ impl Capture {
         self.total += bytes.len() as u64;
         let (head, tail) = bytes.split_at(bytes.len().min(self.head_left));
         if !head.is_empty() {
-            self.head.write_all(head)?;
+            if self.head.is_none() {
+                let create = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+                self.head = Some(create);
+            }
+            if let Some(file) = &mut self.head {
+                file.write_all(head)?;
+            }
             self.head_left -= head.len();
         }
         self.keep(tail);
@@ -76,8 +82,12 @@ pub fn tail_path(head: &Path) -> PathBuf {
 /// Writes a capture to `out`: the head, a line saying how much is missing (if `total` says that anything is), the
 /// tail.
 pub fn copy_to(path: &Path, total: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
-    let mut head = File::open(path)?;
-    let mut kept = io::copy(&mut head, out)?;
+    let mut kept = match File::open(path) {
+        Ok(mut head) => io::copy(&mut head, out)?,
+        // Nothing was printed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && total == Some(0) => return Ok(()),
+        Err(error) => return Err(error),
+    };
     let tail = match File::open(tail_path(path)) {
         Ok(tail) => Some(tail),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -100,7 +110,7 @@ mod tests {
     fn captured(chunks: &[&[u8]], limit: usize) -> (Vec<u8>, u64) {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("stdout");
-        let mut capture = Capture::create(&path, limit).expect("created");
+        let mut capture = Capture::into(&path, limit);
         for chunk in chunks {
             capture.write(chunk).expect("written");
         }

@@ -78,9 +78,10 @@ fn the_last_line_says_what_came_of_it_and_quiet_says_nothing() {
         "{}",
         failed.stderr
     );
-    let rejected = project.run(&["--out", "report", "--verify", "false"], "echo x > $AGENTGUARD_STAGING/x").exits(120);
+    let rejected =
+        project.run(&["--out", "report", "--verify", "echo no; false"], "echo x > $AGENTGUARD_STAGING/x").exits(120);
     assert!(
-        rejected.stderr.contains("rejected, nothing published: verify \"false\" exited with 1")
+        rejected.stderr.contains("rejected, nothing published: verify \"echo no; false\" exited with 1")
             && rejected.stderr.contains("\nhint: "),
         "{}",
         rejected.stderr
