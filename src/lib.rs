@@ -125,8 +125,8 @@
 //!
 //! The road of one run, one stage per file, and the driver that knows their order.
 //!
-//! - `attempt`: One attempt: the agent is spawned into empty staging, its streams are relayed and captured, and one
-//!   loop turns what happens into events for the pure `step`
+//! - `attempt`: One attempt: staging is laid out, the agent is supervised to its end, and what came of it becomes one
+//!   event
 //! - `begin`: The first stage: the run gets its id, its directory, its mark among the living and its first event
 //! - `commit`: The commit: check, flush, write the intention, rename
 //! - `driver`: The driver: it knows the order of the stages, and nothing else
@@ -143,6 +143,8 @@
 //! - `signals`: The signals that tell agentguard to stop, and blocking work that they may cut short
 //! - `snapshot`: The second stage: the inputs are read into the store and laid out for the agent
 //! - `stdin`: Standard input: inherited wherever possible, captured so that a replay has it
+//! - `supervise`: The supervision of one process: it is spawned, its streams are relayed and captured, and one loop
+//!   turns what happens into events for the pure `step`
 //! - `verify`: The verify commands: each run by `sh -c` in the run's directory, on a throwaway copy of the sealed
 //!   result
 //!

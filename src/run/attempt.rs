@@ -1,41 +1,28 @@
-//! One attempt: the agent is spawned into empty staging, its streams are relayed and captured, and one loop turns
-//! what happens into events for the pure `step`.
+//! One attempt: staging is laid out, the agent is supervised to its end, and what came of it becomes one event.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-use rustix::process::Signal;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
 
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::event::{AttemptEnd, AttemptStart, Event, StdinCapture};
 use crate::model::{Text, Timestamp};
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
-use crate::rules::step::{Action, AttemptEvent, AttemptOutcome, AttemptState, ProcessEnd, StopCause, step};
-use crate::store::capture::{Capture, KEPT_BYTES};
+use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::store::run_dir::BASE_NAME;
 use crate::sys::clock;
-use crate::sys::descriptor::Flag;
-use crate::sys::process::{self, ChildStdout, Launch, Running};
-use crate::sys::relay::{Passing, RelayEnd, relay_input, relay_output};
-use crate::sys::terminal::{Foreground, Terminal};
+use crate::sys::process;
 use crate::usage::usage_file;
 
 use super::begin::Target;
 use super::ended::{Life, Stage};
 use super::environment::AttemptPlaces;
 use super::progress::{Progress, Stage as Shown, Warning};
-use super::signals::{Heard, Signals};
+use super::signals::Signals;
 use super::snapshot::{Snapshotted, with_stdin};
-use super::stdin::{Keep, Kept, StdinPlan, keep_beside};
-
-/// Nothing an orphan holds open is waited for longer than this once the agent is dead.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+use super::stdin::Kept;
+use super::supervise::{Streams, Watched, watch};
 
 /// A run whose attempt has ended, well or not.
 #[derive(Debug)]
@@ -51,27 +38,6 @@ pub struct Attempted {
     pub agent: AgentExit,
     /// Why the attempt failed; `None` if the agent succeeded.
     pub failure: Option<Failure>,
-}
-
-/// How the caller wants the agent's streams.
-#[derive(Debug)]
-pub struct Streams {
-    /// Standard input.
-    pub stdin: StdinPlan,
-    /// Where standard output is passed.
-    pub stdout: Passing,
-    /// Where standard error is passed.
-    pub stderr: Passing,
-    /// Where standard output is staged (`--stdout`), relative to staging.
-    pub staged_stdout: Option<PathBuf>,
-}
-
-/// What the supervision of one process brought back.
-struct Watched {
-    outcome: AttemptOutcome,
-    stdout: RelayEnd,
-    stderr: RelayEnd,
-    stdin: Option<Kept>,
 }
 
 /// Runs one attempt.
@@ -146,245 +112,6 @@ enum LayOutError {
     Staging(#[source] crate::view::staging::StagingError),
     #[error("cannot prepare the attempt")]
     Directory(#[source] crate::store::run_dir::RunDirError),
-}
-
-/// Spawns the agent and supervises it to its end.
-async fn watch(
-    life: &Life,
-    places: &AttemptPlaces,
-    streams: Streams,
-    signals: &mut Signals,
-    progress: &Arc<dyn Progress>,
-) -> io::Result<Watched> {
-    let terminal = Terminal::observe();
-    if terminal.given().is_some() {
-        signals.watch_children()?;
-    }
-    let recorded: Vec<(Text, Text)> = match life.spec.replay_of {
-        Some(_) => life.spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-        None => Vec::new(),
-    };
-    let argv: Vec<OsString> = places.arguments(&life.spec.command);
-    // Before the agent starts: it may change the file it is given.
-    let beside = match streams.stdin {
-        StdinPlan::Beside(offset) => keep_beside(&life.dir.join("stdin"), offset).unwrap_or_else(|error| {
-            progress.warn(Warning(format!("standard input was not kept for replay: {error}")));
-            None
-        }),
-        _ => None,
-    };
-    let child = process::launch(&Launch {
-        argv: &argv,
-        cwd: life.spec.cwd.as_path(),
-        environment: &places.variables(&recorded),
-        stdin: streams.stdin.child()?,
-        stdout: ChildStdout::Pipes,
-        terminal: &terminal,
-    })?;
-    let watched = supervise(life, places, child, &streams, terminal.given(), signals).await?;
-    Ok(Watched { stdin: beside.or(watched.stdin), ..watched })
-}
-
-/// Threads that relay, the flag that stops them, and where they report.
-struct Relays {
-    stop: Arc<Flag>,
-    stdout: oneshot::Receiver<RelayEnd>,
-    stderr: oneshot::Receiver<RelayEnd>,
-    stdin: Option<oneshot::Receiver<Option<Kept>>>,
-}
-
-async fn supervise(
-    life: &Life,
-    places: &AttemptPlaces,
-    mut child: Running,
-    streams: &Streams,
-    foreground: Option<&Foreground>,
-    signals: &mut Signals,
-) -> io::Result<Watched> {
-    let relays = match start_relays(life, places, &mut child, streams) {
-        Ok(relays) => relays,
-        Err(error) => {
-            child.signal_group(Signal::KILL);
-            child.reap();
-            return Err(error);
-        }
-    };
-    let outcome = attend(&child, &life.spec.time, foreground, signals).await;
-    // The leader is a zombie still, so its group's number is its own: whoever is left in it goes now.
-    child.signal_group(Signal::KILL);
-    child.reap();
-    if let Some(foreground) = foreground {
-        foreground.take_back();
-    }
-    let mut outcome = outcome?;
-    // Ctrl-C and Ctrl-\\ went to the agent's group alone: that it died of them says that somebody cancelled the run.
-    if let (Some(_), None, ProcessEnd::Signal(signal @ (2 | 3))) = (foreground, outcome.stopped, outcome.end) {
-        outcome.stopped = Some(StopCause::Cancelled(signal));
-    }
-    relays.stop.raise();
-    let stdout = finished(relays.stdout, outcome.stopped.is_some(), signals).await;
-    let stderr = finished(relays.stderr, outcome.stopped.is_some(), signals).await;
-    // Told to stop while its output was still on the way: the run is cancelled like any other.
-    outcome.stopped = outcome.stopped.or(stdout.cut_by.or(stderr.cut_by).map(StopCause::Cancelled));
-    let (stdout, stderr) = (stdout.relay, stderr.relay);
-    let stdin = match relays.stdin {
-        Some(kept) => tokio::time::timeout(DRAIN_PATIENCE, kept).await.ok().and_then(Result::ok).flatten(),
-        None => None,
-    };
-    Ok(Watched { outcome, stdout, stderr, stdin })
-}
-
-/// How a relay that was told to stop came to its end.
-struct Drained {
-    relay: RelayEnd,
-    /// The signal that ended the wait for it.
-    cut_by: Option<i32>,
-}
-
-/// Waits for a relay that has been told to stop. It passes on what is in the pipe, and may be held up by whoever reads
-/// agentguard's output: as long as it takes when the agent came to its own end, a bounded time when it was stopped.
-async fn finished(relay: oneshot::Receiver<RelayEnd>, stopped: bool, signals: &mut Signals) -> Drained {
-    let lost = |cut_by| Drained {
-        relay: RelayEnd { bytes: 0, held_open: false, error: Some(io::Error::other("its reader did not take it")) },
-        cut_by,
-    };
-    tokio::select! {
-        biased;
-        end = relay => end.map_or_else(|_| lost(None), |relay| Drained { relay, cut_by: None }),
-        signal = signals.next() => lost(Some(signal)),
-        () = tokio::time::sleep(DRAIN_PATIENCE), if stopped => lost(None),
-    }
-}
-
-fn start_relays(life: &Life, places: &AttemptPlaces, child: &mut Running, streams: &Streams) -> io::Result<Relays> {
-    let stop = Arc::new(Flag::new()?);
-    let staged = streams.staged_stdout.as_ref().map(|path| places.staging.path.join(path));
-    let stdout = capture(child.stdout.take(), streams.stdout, &life.dir.join("stdout"), staged.as_deref(), &stop)?;
-    let stderr = capture(child.stderr.take(), streams.stderr, &life.dir.join("stderr"), None, &stop)?;
-    let stdin = match child.stdin.take() {
-        Some(pipe) => Some(feed(pipe, &life.dir.join("stdin"), &stop)?),
-        None => None,
-    };
-    Ok(Relays { stop, stdout, stderr, stdin })
-}
-
-fn capture(
-    from: Option<OwnedFd>,
-    passing: Passing,
-    path: &Path,
-    staged: Option<&Path>,
-    stop: &Arc<Flag>,
-) -> io::Result<oneshot::Receiver<RelayEnd>> {
-    let from = from.ok_or_else(|| io::Error::other("the agent has no pipe"))?;
-    let mut kept = Capture::into(path, KEPT_BYTES);
-    let mut staged = staged.map(std::fs::File::create).transpose()?;
-    let (report, end) = oneshot::channel();
-    let stop = Arc::clone(stop);
-    std::thread::Builder::new().spawn(move || {
-        let mut not_kept = None;
-        let mut end = relay_output(from, passing, &stop, |bytes| {
-            use std::io::Write as _;
-            if let Some(staged) = &mut staged {
-                staged.write_all(bytes)?;
-            }
-            // A full disk under the capture must not cut the agent's own stream.
-            if not_kept.is_none() {
-                not_kept = kept.write(bytes).err();
-            }
-            Ok(())
-        });
-        if end.error.is_none() {
-            end.error = not_kept.or_else(|| kept.finish().err());
-        }
-        // The receiver is gone if a signal ended the wait.
-        let _ = report.send(end);
-    })?;
-    Ok(end)
-}
-
-fn feed(pipe: OwnedFd, path: &Path, stop: &Arc<Flag>) -> io::Result<oneshot::Receiver<Option<Kept>>> {
-    let (report, end) = oneshot::channel();
-    let stop = Arc::clone(stop);
-    let mut keep = Keep::into(path);
-    std::thread::Builder::new().spawn(move || {
-        let relayed = relay_input(pipe, &stop, |bytes| keep.write(bytes));
-        // An error of the agent's pipe ends what it was given; that much it had.
-        drop(relayed);
-        let _ = report.send(keep.finish());
-    })?;
-    Ok(end)
-}
-
-/// The loop: the only place where sources meet; `step` decides, this performs.
-async fn attend(
-    child: &Running,
-    time: &crate::model::spec::TimePolicy,
-    foreground: Option<&Foreground>,
-    signals: &mut Signals,
-) -> io::Result<AttemptOutcome> {
-    let ended = child.ending()?;
-    let far = Instant::now() + Duration::from_secs(60 * 60 * 24 * 365 * 30);
-    let elapsed = time.timeout.map_or(far, |timeout| Instant::now() + timeout);
-    let mut grace = far;
-    let mut timed_out = false;
-    let mut state = AttemptState::Running;
-    loop {
-        let event = tokio::select! {
-            biased;
-            ready = ended.readable() => {
-                ready?.clear_ready();
-                match child.has_ended()? {
-                    Some(end) => AttemptEvent::Exited(process_end(end)),
-                    None => continue,
-                }
-            }
-            heard = signals.hear() => match heard {
-                Heard::Stop(signal) => AttemptEvent::Signalled(signal),
-                Heard::ChildChanged => {
-                    suspend_together(child, foreground);
-                    continue;
-                }
-            },
-            () = sleep_until(elapsed), if !timed_out => {
-                timed_out = true;
-                AttemptEvent::TimeElapsed
-            }
-            () = sleep_until(grace), if grace < far => {
-                grace = far;
-                AttemptEvent::GraceElapsed
-            }
-        };
-        match step(&mut state, event) {
-            Action::Wait => {}
-            Action::Terminate => {
-                child.signal_group(Signal::TERM);
-                // A stopped process does not see TERM before it is continued.
-                child.signal_group(Signal::CONT);
-                grace = Instant::now() + time.kill_after;
-            }
-            Action::Kill => child.signal_group(Signal::KILL),
-            Action::Finish(outcome) => return Ok(outcome),
-        }
-    }
-}
-
-/// Ctrl-Z stopped the agent: give the shell its terminal, stop too, and go on together.
-fn suspend_together(child: &Running, foreground: Option<&Foreground>) {
-    let Some(foreground) = foreground else { return };
-    if child.was_stopped() {
-        foreground.take_back();
-        process::stop_self();
-        // The terminal may be gone by now; the agent then reads its end.
-        let _ = foreground.give_to(child.group());
-        child.signal_group(Signal::CONT);
-    }
-}
-
-fn process_end(end: process::Ended) -> ProcessEnd {
-    match (end.code, end.signal) {
-        (Some(code), _) => ProcessEnd::Code(code),
-        (None, signal) => ProcessEnd::Signal(signal.unwrap_or(0)),
-    }
 }
 
 fn agent_exit(outcome: &AttemptOutcome) -> AgentExit {

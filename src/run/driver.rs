@@ -12,7 +12,7 @@ use crate::store::state_dir::StateDir;
 use crate::store::trash;
 use crate::sys::relay::Passing;
 
-use super::attempt::{self, Streams};
+use super::attempt;
 use super::begin::{BeginError, begin};
 use super::ended::Stage;
 use super::judge::judge;
@@ -22,6 +22,7 @@ use super::settle::{Finished, SettleError, settle, settle_committed};
 use super::signals::Signals;
 use super::snapshot::{cancelled, take};
 use super::stdin::StdinPlan;
+use super::supervise::Streams;
 use super::{commit, commit::Committed};
 
 /// Why a run has no record yet.

@@ -21,4 +21,5 @@ pub mod settle;
 pub mod signals;
 pub mod snapshot;
 pub mod stdin;
+pub mod supervise;
 pub mod verify;

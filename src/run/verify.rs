@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::model::Text;
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::record::VerifyRecord;
+use crate::model::spec::TimePolicy;
 use crate::rules::redact::redact_text;
-use crate::rules::step::{Action, AttemptEvent, AttemptState, ProcessEnd, StopCause, step};
+use crate::rules::step::{ProcessEnd, StopCause};
 use crate::store::capture::Capture;
 use crate::sys::descriptor::Flag;
-use crate::sys::process::{self, ChildStdin, ChildStdout, Launch, Running};
+use crate::sys::process::{self, ChildStdin, ChildStdout, Launch};
 use crate::sys::relay::{Passing, relay_output};
 use crate::sys::terminal::Terminal;
 
@@ -26,6 +27,7 @@ const LOG_BYTES: usize = 1024 * 1024;
 
 use super::environment::Variables;
 use super::signals::Signals;
+use super::supervise::attend;
 
 /// One verify command, about to run.
 #[derive(Debug)]
@@ -130,48 +132,12 @@ async fn watch(check: &Check<'_>, signals: &mut Signals) -> io::Result<(ProcessE
         };
         std::thread::Builder::new().spawn(keep)?
     };
-    let outcome = attend(&child, check, signals).await;
+    let time = TimePolicy { timeout: check.timeout, kill_after: check.kill_after };
+    let outcome = attend(&child, &time, None, signals).await;
     child.signal_group(Signal::KILL);
     child.reap();
     stop.raise();
     // It passes on what is in the pipe, to a file: it ends at once.
     let _ = relay.join();
-    outcome
-}
-
-async fn attend(
-    child: &Running,
-    check: &Check<'_>,
-    signals: &mut Signals,
-) -> io::Result<(ProcessEnd, Option<StopCause>)> {
-    let ended = child.ending()?;
-    let mut deadline = check.timeout.map(|timeout| (Instant::now() + timeout, AttemptEvent::TimeElapsed));
-    let mut state = AttemptState::Running;
-    loop {
-        let due = deadline.map_or_else(Instant::now, |(due, _)| due);
-        let event = tokio::select! {
-            biased;
-            ready = ended.readable() => {
-                ready?.clear_ready();
-                match child.has_ended()? {
-                    Some(process::Ended { code: Some(code), .. }) => AttemptEvent::Exited(ProcessEnd::Code(code)),
-                    Some(end) => AttemptEvent::Exited(ProcessEnd::Signal(end.signal.unwrap_or(0))),
-                    None => continue,
-                }
-            }
-            signal = signals.next() => AttemptEvent::Signalled(signal),
-            () = sleep_until(due), if deadline.is_some() => {
-                deadline.take().map_or(AttemptEvent::GraceElapsed, |(_, event)| event)
-            }
-        };
-        match step(&mut state, event) {
-            Action::Wait => {}
-            Action::Terminate => {
-                child.signal_group(Signal::TERM);
-                deadline = Some((Instant::now() + check.kill_after, AttemptEvent::GraceElapsed));
-            }
-            Action::Kill => child.signal_group(Signal::KILL),
-            Action::Finish(outcome) => return Ok((outcome.end, outcome.stopped)),
-        }
-    }
+    outcome.map(|outcome| (outcome.end, outcome.stopped))
 }
