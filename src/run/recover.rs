@@ -11,6 +11,7 @@ use crate::rules::fold::fold;
 use crate::rules::recovery::{Recovery, decide, supervisor_died};
 use crate::store::journal::Journal;
 use crate::store::log::RunLog;
+use crate::store::outputs;
 use crate::store::publish::{ApplyError, apply};
 use crate::store::run_dir::{Alive, RunDir};
 use crate::store::snapshot::SnapshotStore;
@@ -125,6 +126,9 @@ fn note_interrupted(journal: &mut Journal, dir: &RunDir) -> Result<(), String> {
         Event::AttemptStarted(start) => Some(start.staging.to_path_buf()),
         _ => None,
     });
+    if !journal.events().iter().any(|event| matches!(event, Event::Sealed(_))) {
+        outputs::forget(dir);
+    }
     let (staged_files, staged_bytes) = count(&staging.unwrap_or_else(|| dir.join("staging")));
     append(journal, Event::Interrupted(Interrupted { time: clock::now(), staged_files, staged_bytes }))
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::sys::durable;
+
 use super::run_dir::{RunDir, write_private};
 use super::snapshot::{Manifest, ParseManifestError};
 
@@ -38,12 +40,22 @@ pub enum OutputsError {
     },
 }
 
-/// Writes the manifest. A crash leaves a file that does not match its hash, of a run that is not in the log yet.
+/// Writes the manifest, durably: a replay relies on it. A crash leaves a file that does not match its hash, of a run
+/// that was not sealed yet; recovery removes it.
 pub fn write(dir: &RunDir, manifest: &Manifest) -> io::Result<()> {
     let mut bytes = manifest.to_bytes();
     let hash = Sha256::digest(&bytes);
     bytes.extend_from_slice(&hash);
-    write_private(&dir.join("outputs"), &bytes)
+    let path = dir.join("outputs");
+    let written = write_private(&path, &bytes).and_then(|()| durable::sync_file(&path));
+    // Half a manifest is none.
+    written.inspect_err(|_| forget(dir))
+}
+
+/// Removes the manifest of a run that was not sealed.
+pub fn forget(dir: &RunDir) {
+    // One that stays is reported by `fsck`.
+    let _ = std::fs::remove_file(dir.join("outputs"));
 }
 
 /// Reads the manifest; `None` if the run has none.
