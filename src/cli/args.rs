@@ -132,6 +132,27 @@ pub struct RunArgs {
     /// Publish the agent's standard output to a file: the safe form of `agent > FILE`
     #[arg(long, value_name = "FILE", help_heading = "Outputs")]
     pub stdout: Option<PathBuf>,
+    /// Stage what the agent changes in this directory [default, without an output option: the project root]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, help_heading = "Outputs")]
+    pub workspace: Option<Option<PathBuf>>,
+    /// Keep an accepted result for `apply` or `discard` instead of applying it
+    #[arg(long, help_heading = "Outputs")]
+    pub hold: bool,
+    /// What becomes of a result that meets somebody else's change: fail or hold [default: fail]
+    #[arg(long, value_name = "WHAT", help_heading = "Outputs")]
+    pub on_conflict: Option<String>,
+    /// A path inside the workspace that is the real one and not staged, such as a cache (repeatable)
+    #[arg(long, value_name = "PATH", help_heading = "Outputs")]
+    pub passthrough: Vec<PathBuf>,
+    /// What becomes of a run whose inputs changed under it: record or fail [default: record]
+    #[arg(long, value_name = "WHAT", help_heading = "Inputs")]
+    pub on_drift: Option<String>,
+    /// Reject a result that changes a path that matches (repeatable)
+    #[arg(long, value_name = "GLOB", help_heading = "Gate")]
+    pub protect: Vec<String>,
+    /// Let the result change protected paths that match (repeatable)
+    #[arg(long, value_name = "GLOB", help_heading = "Gate")]
+    pub allow: Vec<String>,
     /// Demand a non-empty file of the result that matches (repeatable)
     #[arg(long, value_name = "GLOB", help_heading = "Gate")]
     pub expect: Vec<String>,
@@ -156,6 +177,18 @@ pub struct RunArgs {
     /// From asking the agent to stop (TERM) to making it (KILL) [default: 5s]
     #[arg(long, value_name = "TIME", help_heading = "Time")]
     pub kill_after: Option<String>,
+    /// How much must be enforced: auto, strict or none [default: auto]
+    #[arg(long, value_name = "LEVEL", help_heading = "Isolation")]
+    pub isolation: Option<String>,
+    /// How the agent is given its view: auto, overlay or clone [default: auto]
+    #[arg(long, value_name = "VIEW", help_heading = "Isolation")]
+    pub view: Option<String>,
+    /// With --isolation strict: a further path that may be written (repeatable)
+    #[arg(long, value_name = "PATH", help_heading = "Isolation")]
+    pub allow_write: Vec<PathBuf>,
+    /// No network but the loopback interface
+    #[arg(long, help_heading = "Isolation")]
+    pub no_network: bool,
     /// Record the value of this environment variable for replay (repeatable)
     #[arg(long, value_name = "NAME", help_heading = "Recording")]
     pub record_env: Vec<String>,

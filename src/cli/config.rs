@@ -13,7 +13,7 @@ use crate::rules::nearest::nearest;
 use crate::store::state_dir::CONFIG_NAME;
 
 /// Options that may stand in a layer: all of `run`, by their long names.
-pub const KEYS: [&str; 21] = [
+pub const KEYS: [&str; 32] = [
     "agent",
     "label",
     "input",
@@ -23,6 +23,13 @@ pub const KEYS: [&str; 21] = [
     "out-file",
     "out-from",
     "stdout",
+    "workspace",
+    "hold",
+    "on-conflict",
+    "passthrough",
+    "on-drift",
+    "protect",
+    "allow",
     "expect",
     "max-files",
     "max-bytes",
@@ -31,6 +38,10 @@ pub const KEYS: [&str; 21] = [
     "no-verify",
     "timeout",
     "kill-after",
+    "isolation",
+    "view",
+    "allow-write",
+    "no-network",
     "record-env",
     "record",
     "quiet",

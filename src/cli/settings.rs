@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::cmd::run::RunRequest;
-use crate::model::spec::{GatePolicy, OutputKind, StagingBase, TimePolicy};
+use crate::cmd::run::{RunRequest, ViewWish, WorkspaceWish};
+use crate::model::spec::{
+    GatePolicy, Hold, IsolationLevel, Network, OnConflict, OnDrift, OutputKind, StagingBase, TimePolicy, ViewKind,
+};
 use crate::model::{ByteSize, Text};
 use crate::rules::nearest::nearest;
 use crate::run::resolve::{OutputWish, Surroundings, check_glob};
@@ -158,12 +160,38 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         expect: globs("expect", layered.strings("expect", args.expect)?)?,
         max_files: layered.one("max-files", args.max_files)?.map(|text| parse_count("max-files", &text)).transpose()?,
         max_bytes: layered.size("max-bytes", args.max_bytes)?,
+        protect: globs("protect", layered.strings("protect", args.protect)?)?,
+        allow: globs("allow", layered.strings("allow", args.allow)?)?,
+    };
+    let view = ViewWish {
+        wanted: word("view", layered.one("view", args.view)?, &VIEWS)?.unwrap_or_default(),
+        isolation: word("isolation", layered.one("isolation", args.isolation)?, &LEVELS)?.unwrap_or_default(),
+        allow_write: layered.paths("allow-write", args.allow_write)?,
+        network: if layered.flag("no-network", args.no_network)? { Network::None } else { Network::Host },
     };
     let time = TimePolicy {
         timeout: layered.duration("timeout", args.timeout)?,
         kill_after: layered.duration("kill-after", args.kill_after)?.unwrap_or(KILL_AFTER),
     };
-    let outputs = outputs(&layered, args.out, args.out_file, args.stdout)?;
+    let workspace_typed = args.workspace.is_some();
+    let outputs = outputs(&layered, workspace_typed, args.out, args.out_file, args.stdout)?;
+    let directory = match args.workspace {
+        Some(typed) => typed,
+        None => layered.path("workspace", None)?,
+    };
+    let workspace = WorkspaceWish {
+        directory,
+        passthrough: layered.paths("passthrough", args.passthrough)?,
+        hold: if layered.flag("hold", args.hold)? { Hold::Yes } else { Hold::No },
+        on_conflict: word("on-conflict", layered.one("on-conflict", args.on_conflict)?, &CONFLICTS)?
+            .unwrap_or_default(),
+    };
+    if !outputs.is_empty() && workspace_typed {
+        bail!("--workspace and the output options are two ways to give a place to write: choose one");
+    }
+    if !outputs.is_empty() && args.hold {
+        bail!("--hold keeps the changes of a workspace; it does not go with --out, --out-file or --stdout");
+    }
     let request = RunRequest {
         at,
         agent,
@@ -173,6 +201,9 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         snapshot_limit: layered.size("snapshot-limit", args.snapshot_limit)?.unwrap_or(SNAPSHOT_LIMIT),
         outputs,
         staging_base: staging_base(layered.one("out-from", args.out_from)?.as_deref())?,
+        workspace,
+        view,
+        on_drift: word("on-drift", layered.one("on-drift", args.on_drift)?, &DRIFTS)?.unwrap_or_default(),
         gate,
         time,
         labels: labels(layered.strings("label", args.label)?)?,
@@ -238,14 +269,34 @@ fn staging_base(text: Option<&str>) -> anyhow::Result<StagingBase> {
     }
 }
 
+const VIEWS: [(&str, ViewKind); 3] =
+    [("auto", ViewKind::Auto), ("overlay", ViewKind::Overlay), ("clone", ViewKind::Clone)];
+const LEVELS: [(&str, IsolationLevel); 3] =
+    [("auto", IsolationLevel::Auto), ("strict", IsolationLevel::Strict), ("none", IsolationLevel::None)];
+const CONFLICTS: [(&str, OnConflict); 2] = [("fail", OnConflict::Fail), ("hold", OnConflict::Hold)];
+const DRIFTS: [(&str, OnDrift); 2] = [("record", OnDrift::Record), ("fail", OnDrift::Fail)];
+
+/// One of a few words.
+fn word<T: Copy>(key: &str, text: Option<String>, words: &[(&str, T)]) -> anyhow::Result<Option<T>> {
+    let Some(text) = text else { return Ok(None) };
+    match words.iter().find(|(word, _)| *word == text) {
+        Some((_, value)) => Ok(Some(*value)),
+        None => {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            bail!("--{key} is one of {}, not {text:?}", known.join(", "))
+        }
+    }
+}
+
 fn outputs(
     layered: &Layered<'_>,
+    workspace_typed: bool,
     out: Vec<PathBuf>,
     out_file: Vec<PathBuf>,
     stdout: Option<PathBuf>,
 ) -> anyhow::Result<Vec<OutputWish>> {
     // Outputs are one thing: those typed replace those configured, of whatever kind.
-    let typed = !(out.is_empty() && out_file.is_empty() && stdout.is_none());
+    let typed = workspace_typed || !(out.is_empty() && out_file.is_empty() && stdout.is_none());
     let none = Layered { layers: &[] };
     let layered = if typed { &none } else { layered };
     let wish = |kind| move |path| OutputWish { path, kind };

@@ -7,17 +7,22 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use crate::model::spec::{GatePolicy, InputPolicy, InputSource, PublishPolicy, RunSpec, StagingBase, TimePolicy};
+use crate::model::spec::{
+    GatePolicy, InputPolicy, InputSource, OnDrift, PublishPolicy, RunSpec, StagingBase, TimePolicy,
+};
 use crate::model::{ByteSize, RunId, Text};
 use crate::run::driver::{Connections, drive};
 use crate::run::progress::{Progress, Warning};
 use crate::run::recover::{Outcome, Recovered, recover};
 use crate::run::resolve::{OutputWish, Surroundings, inputs, outputs};
+use crate::run::resolve_workspace::{view, workspace};
 use crate::run::settle::Finished;
 use crate::run::stdin::StdinPlan;
 use crate::store::state_dir::{STATE_NAME, StateDir, project_root};
 use crate::sys::clock;
 use crate::sys::relay::Passing;
+
+pub use crate::run::resolve_workspace::{ViewWish, WorkspaceWish};
 
 /// Environment variables whose values a replay needs and that are no secrets.
 pub const RECORDED_VARIABLES: [&str; 8] = ["PATH", "LANG", "TZ", "HOME", "SHELL", "TERM", "CI", "PWD"];
@@ -41,6 +46,12 @@ pub struct RunRequest {
     pub outputs: Vec<OutputWish>,
     /// What staging starts from.
     pub staging_base: StagingBase,
+    /// The directory that is changed in place, where no output is named.
+    pub workspace: WorkspaceWish,
+    /// How the agent is given its view.
+    pub view: ViewWish,
+    /// What becomes of a run whose inputs changed under it.
+    pub on_drift: OnDrift,
     /// What the gate demands.
     pub gate: GatePolicy,
     /// How long things may take.
@@ -112,10 +123,12 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
     if request.command.is_empty() {
         bail!("no command: write `agentguard run [OPTIONS] -- CMD [ARGS]`");
     }
-    if request.outputs.is_empty() {
-        bail!("no output: name what may be published with --out DIR, --out-file FILE or --stdout FILE");
-    }
     StateDir::refuse_unusable(&request.at.state)?;
+    let workspace = match request.outputs.is_empty() {
+        true => Some(workspace(&request.at, &request.workspace)?),
+        false => None,
+    };
+    let view = view(&request.at, &request.view)?;
     let outputs = outputs(&request.at, &request.outputs)?;
     let roots = inputs(&request.at, &request.inputs)?;
     let command: Vec<Text> = request.command.iter().map(|argument| Text::from(argument.as_os_str())).collect();
@@ -138,6 +151,9 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         gate: request.gate.clone(),
         time: request.time,
         publish: PublishPolicy::Commit,
+        workspace,
+        view,
+        on_drift: request.on_drift,
         environment: recorded_environment(&request.record_env),
         labels: request.labels.clone(),
         needs: Vec::new(),

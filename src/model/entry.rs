@@ -5,10 +5,13 @@
 //! change listing); hash the SHA-256 of the content, of the directory's own listing, of the link's target, or of
 //! nothing; size the number of bytes that the hash is taken over.
 
+use serde::{Deserialize, Serialize};
+
 use super::digest::Digest;
 
 /// What an entry is; the letter is the one in the listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EntryKind {
     /// A regular file, `f`.
     File,

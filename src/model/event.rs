@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 use super::entry::EntryKind;
 use super::error_kind::{Failure, Status};
-use super::record::{Changes, Mode, Usage, VerifyRecord};
-use super::record::{GitState, Isolation};
+use super::record::{Changes, GitState, InputDrift, Isolation, Mode, Usage, VerifyRecord};
 use super::run_id::RunId;
 use super::text::Text;
 use super::timestamp::Timestamp;
@@ -42,6 +41,10 @@ pub enum Event {
     Interrupted(Interrupted),
     /// The run is over.
     Settled(Settled),
+    /// An ended run is taken up again: a held result is decided on, or a published one taken back.
+    Reopened(Reopened),
+    /// What was taken up is done with.
+    Closed(Closed),
 }
 
 /// What is known when a run begins; copied into its record.
@@ -98,6 +101,10 @@ pub struct SnapshotTaken {
     pub unstable: Vec<Text>,
     /// Sockets and devices that were left out.
     pub skipped: u64,
+    /// Paths of a workspace that git would ignore, and git's own objects: they are live at replay time. A directory
+    /// counts once.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 /// Names a snapshot in the store.
@@ -143,6 +150,9 @@ pub struct AttemptEnd {
     pub stdout_bytes: u64,
     /// The same for standard error.
     pub stderr_bytes: u64,
+    /// What was in force while the agent ran; null where it never ran.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
 }
 
 /// Standard input that passed through agentguard.
@@ -167,6 +177,15 @@ pub struct Sealed {
     pub files: u64,
     /// Bytes in regular files.
     pub bytes: u64,
+    /// The contents of what was staged, as far as they are kept; null where none are.
+    #[serde(default)]
+    pub contents: Option<SnapshotRef>,
+    /// Files the agent wrote where nothing is kept; null where that was not observed.
+    #[serde(default)]
+    pub discarded: Option<u64>,
+    /// Inputs that changed under the run; null where that was not observed.
+    #[serde(default)]
+    pub drift: Option<InputDrift>,
 }
 
 /// The gate's answer.
@@ -183,10 +202,22 @@ pub struct Judgement {
 pub struct CommitPlan {
     /// When it was decided.
     pub time: Timestamp,
-    /// One operation per target.
+    /// One operation per target; none in workspace mode.
     pub operations: Vec<TargetOperation>,
+    /// The file with the operations of a workspace commit.
+    #[serde(default)]
+    pub plan: Option<PlanFile>,
     /// What it will have changed.
     pub changes: Changes,
+}
+
+/// A plan in a file of its own, in the run's directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanFile {
+    /// Its name there.
+    pub name: String,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
 }
 
 /// One target becomes its staged self.
@@ -257,6 +288,38 @@ pub struct Settled {
     pub failure: Option<Failure>,
     /// The code agentguard is about to exit with.
     pub guard_exit_code: Option<i32>,
+}
+
+/// Why an ended run is taken up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Its held result is applied.
+    Apply,
+    /// Its held result is dropped.
+    Discard,
+    /// Its published result is taken back.
+    Undo,
+}
+
+/// An ended run is taken up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reopened {
+    /// When.
+    pub time: Timestamp,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// What was taken up is done with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// When.
+    pub time: Timestamp,
+    /// What it was taken up for.
+    pub purpose: Purpose,
+    /// Null: it was done. Else why not; everything is as it was before.
+    pub failure: Option<Failure>,
 }
 
 /// What an [`EntryKind`] is called in messages.

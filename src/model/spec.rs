@@ -34,6 +34,15 @@ pub struct RunSpec {
     pub time: TimePolicy,
     /// What becomes of an accepted result.
     pub publish: PublishPolicy,
+    /// The directory that the agent changes in place; `None` in publish mode.
+    #[serde(default)]
+    pub workspace: Option<WorkspacePolicy>,
+    /// What the agent may see and change.
+    #[serde(default)]
+    pub view: ViewPolicy,
+    /// What becomes of a run whose inputs changed under it.
+    #[serde(default)]
+    pub on_drift: OnDrift,
     /// Environment values kept for replay, by name.
     pub environment: BTreeMap<Text, Text>,
     /// `--label` pairs.
@@ -44,6 +53,104 @@ pub struct RunSpec {
     pub parent_run_id: Option<RunId>,
     /// The run this one replays.
     pub replay_of: Option<RunId>,
+}
+
+/// A directory whose changes are staged, and what becomes of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkspacePolicy {
+    /// The directory, free of symbolic links.
+    pub path: Text,
+    /// Its name in messages and the record: relative to the project, `.` for the project itself, absolute if outside.
+    pub name: Text,
+    /// Paths inside it that are the real ones for agent and verify: never staged, never in a snapshot.
+    pub passthrough: Vec<Text>,
+    /// Whether an accepted result waits for `apply`.
+    pub hold: Hold,
+    /// What becomes of an accepted result that meets somebody else's change.
+    pub on_conflict: OnConflict,
+}
+
+/// Whether an accepted result is applied at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// It is applied.
+    #[default]
+    No,
+    /// It is kept for `apply` or `discard`.
+    Yes,
+}
+
+/// What becomes of a result that meets a conflict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// The run fails; staging is dropped.
+    #[default]
+    Fail,
+    /// The run is held.
+    Hold,
+}
+
+/// What becomes of a run whose inputs changed under it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDrift {
+    /// The record says so.
+    #[default]
+    Record,
+    /// The result is rejected.
+    Fail,
+}
+
+/// How the agent's view is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewPolicy {
+    /// Which view.
+    pub wanted: ViewKind,
+    /// How much must be enforced.
+    pub isolation: IsolationLevel,
+    /// Further paths that may be written under [`IsolationLevel::Strict`].
+    pub allow_write: Vec<Text>,
+    /// Whether there is a network.
+    pub network: Network,
+}
+
+/// Which view is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ViewKind {
+    /// The best that works here.
+    #[default]
+    Auto,
+    /// Copy on write over the live tree.
+    Overlay,
+    /// A private copy.
+    Clone,
+}
+
+/// How much must be enforced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IsolationLevel {
+    /// What works here.
+    #[default]
+    Auto,
+    /// A view, and no writes outside of it; refused where that cannot be had.
+    Strict,
+    /// Nothing.
+    None,
+}
+
+/// Whether the agent has a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The host's.
+    #[default]
+    Host,
+    /// None but the loopback interface.
+    None,
 }
 
 /// What is frozen before the agent starts.
@@ -124,6 +231,12 @@ pub struct GatePolicy {
     pub max_files: Option<u64>,
     /// Most bytes in the result.
     pub max_bytes: Option<ByteSize>,
+    /// Globs of paths that may not change, besides those that are always protected.
+    #[serde(default)]
+    pub protect: Vec<String>,
+    /// Globs of protected paths that may change all the same.
+    #[serde(default)]
+    pub allow: Vec<String>,
 }
 
 /// How long things may take.

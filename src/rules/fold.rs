@@ -3,7 +3,7 @@
 
 use crate::model::error_kind::{ErrorClass, Failure, Status};
 use crate::model::event::{AttemptEnd, AttemptStart, Event, Header, Sealed, Settled};
-use crate::model::record::{AttemptRecord, Changes, RECORD_SCHEMA, RunRecord, Usage, VerifyRecord};
+use crate::model::record::{AttemptRecord, Changes, Isolation, RECORD_SCHEMA, RunRecord, Usage, VerifyRecord};
 use crate::model::{Digest, Timestamp};
 
 use super::classify::class_of;
@@ -37,6 +37,7 @@ struct Seen<'a> {
     published: bool,
     settled: Option<&'a Settled>,
     end_time: Option<Timestamp>,
+    isolation: Option<Isolation>,
 }
 
 /// The record of a settled run; `prev` stays null until the log appends it.
@@ -45,6 +46,10 @@ pub fn fold(events: &[Event]) -> Result<RunRecord, FoldError> {
     let mut seen = Seen::default();
     for event in events {
         seen.take(event);
+        // What is decided about the run after its end is in its journal, not in its record.
+        if matches!(event, Event::Settled(_)) {
+            break;
+        }
     }
     seen.close_attempt();
     seen.into_record()
@@ -65,6 +70,7 @@ impl<'a> Seen<'a> {
                 self.failure.clone_from(&end.failure);
                 // Standard input belongs to the inputs and is known only now.
                 self.input_hash = end.stdin.and_then(|stdin| stdin.input_hash).or(self.input_hash);
+                self.isolation = end.isolation.clone().or(self.isolation.take());
                 self.ended = Some(end);
             }
             Event::Sealed(sealed) => {
@@ -81,6 +87,7 @@ impl<'a> Seen<'a> {
                 self.changes = None;
             }
             Event::Interrupted(found) => self.staged_files = found.staged_files,
+            Event::Reopened(_) | Event::Closed(_) => {}
             Event::Settled(settled) => {
                 if settled.failure.is_some() {
                     self.failure.clone_from(&settled.failure);
@@ -155,10 +162,10 @@ impl<'a> Seen<'a> {
             attempts: self.attempts,
             verify: self.verify,
             changes: self.changes,
-            discarded: None,
+            discarded: self.sealed.and_then(|sealed| sealed.discarded),
             leaked_processes: None,
-            isolation: header.isolation.clone(),
-            input_drift: None,
+            isolation: self.isolation.unwrap_or_else(|| header.isolation.clone()),
+            input_drift: self.sealed.and_then(|sealed| sealed.drift.clone()),
             needs: header.needs.clone(),
             labels: header.labels.clone(),
             parent_run_id: header.parent_run_id,

@@ -31,10 +31,18 @@ pub enum Phase {
     Interrupted,
     /// Over.
     Settled,
+    /// Taken up again after its end; nothing was touched.
+    Reopened,
+    /// The same as [`Phase::Committing`], of a run that was taken up again.
+    Recommitting,
+    /// Every path is what was decided.
+    Recommitted,
+    /// Every path is what it was before the decision.
+    Reaborted,
 }
 
 /// Every phase, for tests that walk the table.
-pub const PHASES: [Phase; 13] = [
+pub const PHASES: [Phase; 17] = [
     Phase::Absent,
     Phase::Started,
     Phase::Snapshotted,
@@ -48,6 +56,10 @@ pub const PHASES: [Phase; 13] = [
     Phase::Aborted,
     Phase::Interrupted,
     Phase::Settled,
+    Phase::Reopened,
+    Phase::Recommitting,
+    Phase::Recommitted,
+    Phase::Reaborted,
 ];
 
 /// An event came where the table has no arrow: a damaged journal, or a bug.
@@ -78,6 +90,11 @@ impl Phase {
             (P::Committing, Event::CommitAborted(_)) => Ok(P::Aborted),
             (phase, Event::Interrupted(_)) if phase.may_be_dropped() => Ok(P::Interrupted),
             (phase, Event::Settled(_)) if phase.may_settle() => Ok(P::Settled),
+            (P::Settled, Event::Reopened(_)) => Ok(P::Reopened),
+            (P::Reopened, Event::CommitIntended(_)) => Ok(P::Recommitting),
+            (P::Recommitting, Event::CommitDone(_)) => Ok(P::Recommitted),
+            (P::Recommitting, Event::CommitAborted(_)) => Ok(P::Reaborted),
+            (P::Reopened | P::Recommitted | P::Reaborted, Event::Closed(_)) => Ok(P::Settled),
             (phase, event) => Err(IllegalTransition { phase, event: name(event) }),
         }
     }
@@ -121,5 +138,7 @@ fn name(event: &Event) -> &'static str {
         Event::CommitAborted(_) => "commit_aborted",
         Event::Interrupted(_) => "interrupted",
         Event::Settled(_) => "settled",
+        Event::Reopened(_) => "reopened",
+        Event::Closed(_) => "closed",
     }
 }

@@ -1,7 +1,7 @@
 //! What recovery does with a run whose supervisor is gone: a pure decision over its journal.
 
 use crate::model::error_kind::{ErrorKind, Failure, Status};
-use crate::model::event::{CommitPlan, Event};
+use crate::model::event::{CommitPlan, Event, Purpose};
 
 use super::lifecycle::{IllegalTransition, Phase, phase_after};
 
@@ -21,6 +21,13 @@ pub enum Recovery {
         /// Why it failed, where it did and no event says so.
         failure: Option<Failure>,
     },
+    /// It had ended and was taken up again; only the end of that is missing.
+    Close {
+        /// What it was taken up for.
+        purpose: Purpose,
+        /// Null: it was done.
+        failure: Option<Failure>,
+    },
     /// It is over: make sure that the log has its line.
     Append,
 }
@@ -29,7 +36,7 @@ pub enum Recovery {
 pub fn decide(events: &[Event]) -> Result<Recovery, IllegalTransition> {
     Ok(match phase_after(events)? {
         Phase::Absent => Recovery::Forget,
-        Phase::Committing => match events.last() {
+        Phase::Committing | Phase::Recommitting => match events.last() {
             Some(Event::CommitIntended(plan)) => Recovery::RollForward(plan.clone()),
             _ => Recovery::Drop,
         },
@@ -37,10 +44,33 @@ pub fn decide(events: &[Event]) -> Result<Recovery, IllegalTransition> {
         Phase::Aborted => Recovery::Settle { status: Status::Failed, failure: None },
         Phase::Interrupted => Recovery::Settle { status: Status::Interrupted, failure: Some(supervisor_died()) },
         Phase::Settled => Recovery::Append,
+        Phase::Recommitted => Recovery::Close { purpose: purpose_of(events), failure: None },
+        Phase::Reaborted => Recovery::Close { purpose: purpose_of(events), failure: aborted(events) },
+        Phase::Reopened => match purpose_of(events) {
+            // Dropping what is held has no half way: it is done again.
+            Purpose::Discard => Recovery::Close { purpose: Purpose::Discard, failure: None },
+            purpose => Recovery::Close { purpose, failure: Some(supervisor_died()) },
+        },
         phase => {
             debug_assert!(phase.may_be_dropped());
             Recovery::Drop
         }
+    })
+}
+
+/// What a run was last taken up for.
+pub fn purpose_of(events: &[Event]) -> Purpose {
+    let last = events.iter().rev().find_map(|event| match event {
+        Event::Reopened(reopened) => Some(reopened.purpose),
+        _ => None,
+    });
+    last.unwrap_or(Purpose::Apply)
+}
+
+fn aborted(events: &[Event]) -> Option<Failure> {
+    events.iter().rev().find_map(|event| match event {
+        Event::CommitAborted(aborted) => Some(aborted.failure.clone()),
+        _ => None,
     })
 }
 

@@ -179,6 +179,7 @@ fn empty_end(time: Timestamp, exit_code: Option<i32>, failure: Failure) -> Attem
         cost_usd: None,
         stdout_bytes: 0,
         stderr_bytes: 0,
+        isolation: None,
     }
 }
 
@@ -207,6 +208,7 @@ fn ended(
         cost_usd: reported.cost_usd,
         stdout_bytes: watched.stdout.bytes,
         stderr_bytes: watched.stderr.bytes,
+        isolation: None,
     }
 }
 

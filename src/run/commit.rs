@@ -70,7 +70,7 @@ pub fn commit(accepted: Accepted, progress: &Arc<dyn Progress>) -> Stage<Committ
         }
     };
     let published = staged.iter().map(|one| one.target.output.name.clone()).collect();
-    let plan = CommitPlan { time: clock::now(), operations, changes };
+    let plan = CommitPlan { time: clock::now(), operations, plan: None, changes };
     let life = life.note(Event::CommitIntended(plan.clone()), "commit.written")?;
     roll_forward(life, &plan, agent).map(|life| Committed { life, agent, untouched, published })
 }

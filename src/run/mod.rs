@@ -16,6 +16,7 @@ pub mod judge;
 pub mod progress;
 pub mod recover;
 pub mod resolve;
+pub mod resolve_workspace;
 pub mod seal;
 pub mod settle;
 pub mod signals;

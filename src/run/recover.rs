@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::RunId;
 use crate::model::error_kind::{ErrorKind, Failure, Status};
-use crate::model::event::{CommitAborted, CommitDone, CommitPlan, Event, Interrupted, Settled};
+use crate::model::event::{CommitAborted, CommitDone, Closed, CommitPlan, Event, Interrupted, Settled};
 use crate::model::spec::OutputTarget;
 use crate::rules::fold::fold;
 use crate::rules::recovery::{Recovery, decide, supervisor_died};
@@ -107,6 +107,10 @@ fn recover_run(state: &StateDir, dir: &RunDir) -> Result<Outcome, String> {
         Recovery::RollForward(plan) => complete(&mut journal, &plan)?,
         Recovery::Settle { status, failure } => {
             end(&mut journal, status, failure)?;
+            Outcome::Entered
+        }
+        Recovery::Close { purpose, failure } => {
+            append(&mut journal, Event::Closed(Closed { time: clock::now(), purpose, failure }))?;
             Outcome::Entered
         }
         Recovery::Append => Outcome::Entered,

@@ -96,6 +96,9 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
         output_hash: (!staged.is_empty()).then_some(tree.root_digest),
         files: if staged.is_empty() { 0 } else { tree.files },
         bytes: if staged.is_empty() { 0 } else { tree.bytes },
+        contents: None,
+        discarded: None,
+        drift: None,
     };
     let life = life.note(Event::Sealed(sealed), "sealed")?;
     if failure.is_some() {

@@ -160,6 +160,7 @@ fn freeze_once(
                 bytes: captured.bytes,
                 unstable: captured.unstable,
                 skipped: captured.skipped,
+                left_out: 0,
             }
         }
         InputSource::Recorded(snapshot) => {
@@ -172,6 +173,7 @@ fn freeze_once(
                 bytes: manifest.totals().1,
                 unstable: Vec::new(),
                 skipped: 0,
+                left_out: 0,
             }
         }
     };

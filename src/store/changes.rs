@@ -11,23 +11,12 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
+use crate::model::change::ChangeKind;
 use crate::model::record::Changes;
 use crate::model::{Digest, EntryKind, Text};
 use crate::sys::identity;
 
 use super::snapshot::{Manifest, ManifestEntry};
-
-/// What happens to a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChangeKind {
-    /// It did not exist.
-    Created,
-    /// Its content, kind or mode differs.
-    Modified,
-    /// It will not exist.
-    Deleted,
-}
 
 /// One path that changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

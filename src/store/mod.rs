@@ -1,6 +1,7 @@
 //! Floor 3: bytes on disk, their formats and versions.
 
 pub mod capture;
+pub mod change_set;
 pub mod changes;
 pub mod git_state;
 pub mod journal;
