@@ -13,4 +13,5 @@ pub mod recovery;
 pub mod redact;
 pub mod reproduction;
 pub mod run_ref;
+pub mod standing;
 pub mod step;

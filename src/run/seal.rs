@@ -108,7 +108,7 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
 }
 
 /// The status of a run whose attempt failed.
-fn status_of(agent: AgentExit) -> Status {
+pub fn status_of(agent: AgentExit) -> Status {
     if agent.cancelled_by.is_some() { Status::Cancelled } else { Status::Failed }
 }
 

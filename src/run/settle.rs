@@ -9,8 +9,10 @@ use crate::rules::fold::{FoldError, fold};
 use crate::rules::lifecycle::Phase;
 use crate::store::journal::JournalError;
 use crate::store::log::{AppendError, RunLog};
-use crate::store::run_dir::RunDirError;
+use crate::rules::standing::{Standing, standing};
+use crate::store::run_dir::{RunDir, RunDirError};
 use crate::store::state_dir::StateDir;
+use crate::store::trash;
 use crate::sys::{clock, crash, mount, remove};
 use crate::view::staging;
 
@@ -113,7 +115,27 @@ pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
 /// Removes staging, scratch, inputs, and what lies hidden beside targets on other filesystems.
 fn sweep(life: &Life) -> Result<(), RunDirError> {
     sweep_outputs(&life.state, &life.spec.outputs, life.dir.run_id());
+    sweep_staged(&life.state, &life.dir, life.journal.events());
     life.dir.sweep()
+}
+
+/// Drops what was staged, unless something can still be decided about it; and the mount points of views.
+pub fn sweep_staged(state: &StateDir, dir: &RunDir, events: &[Event]) {
+    match standing(events) {
+        Standing::Held | Standing::Published(_) => {
+            // Only the copy is of no more use.
+            let _ = remove::remove_tree(&dir.join("clone"));
+        }
+        _ => trash::drop_run(state, dir),
+    }
+    for event in events {
+        if let Event::AttemptStarted(start) = event
+            && let Some(private) = &start.private
+        {
+            // Only ever an empty directory: whatever else stands there is not ours.
+            let _ = std::fs::remove_dir(private.as_path());
+        }
+    }
 }
 
 /// Removes the hidden directories that a run may have beside its targets, unless a displaced object outlives its
