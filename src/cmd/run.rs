@@ -154,6 +154,7 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         workspace,
         view,
         on_drift: request.on_drift,
+        recorded_inputs: false,
         environment: recorded_environment(&request.record_env),
         labels: request.labels.clone(),
         needs: Vec::new(),

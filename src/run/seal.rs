@@ -22,6 +22,7 @@ use super::commit::SYNC_EACH;
 use super::ended::{Life, Stage, chain};
 use super::environment::AttemptPlaces;
 use super::progress::{Progress, Stage as Shown};
+use super::scene::Scene;
 use super::signals::{Signals, Worked, interruptible};
 use super::snapshot::cancelled;
 
@@ -37,6 +38,8 @@ pub struct SealedRun {
     pub untouched: Vec<Text>,
     /// Where the attempt had its things.
     pub places: AttemptPlaces,
+    /// How the attempt saw the world.
+    pub scene: Scene,
     /// How the agent ended.
     pub agent: AgentExit,
     /// What was sealed.
@@ -61,7 +64,7 @@ enum Changed {
 
 /// Seals staging; a failed attempt ends here, once it is known what it had staged.
 pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dyn Progress>) -> Stage<SealedRun> {
-    let Attempted { life, targets, places, agent, failure } = attempted;
+    let Attempted { life, targets, places, scene, agent, failure, .. } = attempted;
     progress.stage(Shown::Sealing);
     let (staged, untouched) = split(targets, &places, life.spec.staging_base);
     let work = {
@@ -104,7 +107,7 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
     if failure.is_some() {
         return Err(life.end(status_of(agent), None, agent));
     }
-    Ok(SealedRun { life, staged, untouched, places, agent, tree: Arc::new(tree) })
+    Ok(SealedRun { life, staged, untouched, places, scene, agent, tree: Arc::new(tree) })
 }
 
 /// The status of a run whose attempt failed.

@@ -10,5 +10,6 @@ pub mod outputs;
 pub mod publish;
 pub mod run_dir;
 pub mod snapshot;
+pub mod staged;
 pub mod state_dir;
 pub mod trash;

@@ -245,7 +245,7 @@ fn origin_of(life: &Life) -> Result<(Origin, Option<Digest>), DecideError> {
     let manifest = store.load(&taken.snapshot).map_err(|source| DecideError::Snapshot { run_id, source })?;
     let skip = skipped_paths(&policy, life.state.path());
     let began = Began(taken.began.unwrap_or((0, 0)));
-    Ok((Origin { policy, baseline: Arc::new(Baseline::from_manifest(manifest)), began, skip }, wanted))
+    Ok((Origin { policy, baseline: Arc::new(Baseline::from_manifest(&manifest)), began, skip }, wanted))
 }
 
 /// Writes down what came of it and gives the run up again.

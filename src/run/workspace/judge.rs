@@ -1,21 +1,20 @@
 //! The gate: what is never published, protected paths, limits and expectations, then the verify commands on a view of
 //! the staged result whose writes are thrown away. Its answer is one event.
 
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, Judgement};
 use crate::model::spec::OnDrift;
-use crate::model::{EntryKind, Text};
+use crate::model::EntryKind;
 use crate::rules::expectation::{Limits, ResultSummary, objection};
 use crate::run::ended::{Ended, Stage};
-use crate::run::judge::{check_one, glob_sets};
+use crate::run::judge::{check_one, glob_sets, write_changes};
 use crate::run::progress::Progress;
 use crate::run::signals::Signals;
 use crate::run::snapshot::cancelled;
-use crate::run::stage_view::VerifyView;
+use crate::run::verify_view::VerifyView;
 
 use super::seal::SealedWorkspace;
 use super::{ROOT_NAME, protect};
@@ -35,9 +34,9 @@ pub async fn judge(
         verify_all(sealed, signals, progress).await?
     };
     let judged = Judgement { time: crate::sys::clock::now(), rejection: None };
-    let SealedWorkspace { life, origin, places, agent, sealed, staged, drift } = sealed;
+    let SealedWorkspace { life, origin, places, scene, agent, sealed, staged, drift } = sealed;
     let life = life.note(Event::Judged(judged), "judged")?;
-    Ok(SealedWorkspace { life, origin, places, agent, sealed, staged, drift })
+    Ok(SealedWorkspace { life, origin, places, scene, agent, sealed, staged, drift })
 }
 
 fn reject(sealed: SealedWorkspace, rejection: Failure) -> Box<Ended> {
@@ -101,14 +100,17 @@ fn unmatched(sealed: &SealedWorkspace, expect: &[String]) -> Vec<String> {
         }
     }
     let prefix = [ROOT_NAME.as_bytes(), b"/"].concat();
-    sealed.origin.baseline.for_each_file(|path, size| {
-        if let Some(path) = path.strip_prefix(&prefix[..])
-            && size > 0
+    for entry in sealed.origin.baseline.entries() {
+        if entry.kind() != EntryKind::File || entry.size() == 0 {
+            continue;
+        }
+        let path = entry.path();
+        if let Some(path) = path.0.strip_prefix(&prefix[..])
             && paths.binary_search_by(|changed| changed.path.0[..].cmp(path)).is_err()
         {
             meet(path);
         }
-    });
+    }
     expect.iter().zip(met).filter(|(_, met)| !met).map(|(glob, _)| glob.clone()).collect()
 }
 
@@ -118,11 +120,9 @@ async fn verify_all(
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<SealedWorkspace> {
-    let changes = match write_changes(&sealed) {
-        Ok(path) => path,
-        Err(error) => return Err(sealed.life.fail(ErrorKind::PublishIo, &error)),
-    };
-    let view = match VerifyView::of_workspace(&sealed.life, &sealed.places, &changes) {
+    let view = VerifyView::of_workspace(&sealed.life, &sealed.places, &sealed.scene)
+        .and_then(|view| write_changes(&view.changes, &sealed.staged.changes.paths).map(|()| view));
+    let view = match view {
         Ok(view) => view,
         Err(error) => return Err(sealed.life.fail(ErrorKind::PublishIo, &error)),
     };
@@ -138,16 +138,4 @@ async fn verify_all(
         }
     }
     Ok(sealed)
-}
-
-/// The list of changes that verify commands find: where they can read it.
-fn write_changes(sealed: &SealedWorkspace) -> io::Result<Text> {
-    let host = sealed.places.private_host.join("changes.jsonl");
-    let mut out = io::BufWriter::new(std::fs::File::create(&host)?);
-    for change in &sealed.staged.changes.paths {
-        serde_json::to_writer(&mut out, change)?;
-        out.write_all(b"\n")?;
-    }
-    out.flush()?;
-    Ok(Text::from(sealed.places.private_seen.join("changes.jsonl")))
 }

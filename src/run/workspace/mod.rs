@@ -7,12 +7,55 @@ pub mod judge;
 pub mod protect;
 pub mod seal;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::spec::WorkspacePolicy;
+use crate::model::error_kind::{ErrorKind, Status};
+use crate::model::spec::{Hold, OnConflict, PublishPolicy, WorkspacePolicy};
+use crate::rules::exit_code::AgentExit;
+use crate::rules::lifecycle::Phase;
 use crate::store::snapshot::Baseline;
 use crate::store::staged::{Began, Workspace};
+
+use super::commit::Committed;
+use super::ended::{Ended, Life, Stage};
+use super::progress::{Progress, Stage as Shown, Warning};
+use seal::SealedWorkspace;
+
+/// Applies an accepted result, holds it, or drops it if that was asked for.
+pub fn publish(accepted: SealedWorkspace, progress: &Arc<dyn Progress>) -> Stage<Committed> {
+    let SealedWorkspace { life, origin, agent, sealed, staged, .. } = accepted;
+    let nothing = |life, published| Committed { life, agent, untouched: Vec::new(), published };
+    if staged.steps.is_empty() || life.spec.publish == PublishPolicy::Drop {
+        return Ok(nothing(life, Vec::new()));
+    }
+    if origin.policy.hold == Hold::Yes {
+        return Err(hold(life, agent));
+    }
+    progress.stage(Shown::Publishing);
+    let name = origin.policy.name.clone();
+    match commit::commit(life, &origin, &sealed, &staged, agent) {
+        Ok(life) => Ok(nothing(life, vec![name])),
+        Err(ended) if origin.policy.on_conflict == OnConflict::Hold && is_conflict(&ended) => {
+            let Ended { life, failure, .. } = *ended;
+            if let Some(failure) = failure {
+                progress.warn(Warning(format!("{}; the result is held", failure.message)));
+            }
+            Err(hold(life, agent))
+        }
+        Err(ended) => Err(ended),
+    }
+}
+
+/// The result waits for a decision.
+fn hold(life: Life, agent: AgentExit) -> Box<Ended> {
+    life.end(Status::Held, None, agent)
+}
+
+/// A conflict that was found before the intention was written: everything is as it was.
+fn is_conflict(ended: &Ended) -> bool {
+    ended.life.journal.phase() == Phase::Accepted
+        && ended.failure.as_ref().is_some_and(|failure| failure.kind == ErrorKind::Conflict)
+}
 
 /// The name of the workspace's root in snapshots and in sealed layers.
 pub const ROOT_NAME: &str = "workspace";
@@ -58,10 +101,4 @@ pub fn skipped_paths(policy: &WorkspacePolicy, state: &std::path::Path) -> Vec<V
     use std::os::unix::ffi::OsStrExt as _;
     let own = state.strip_prefix(policy.path.as_path()).ok().map(|inside| inside.as_os_str().as_bytes().to_vec());
     own.into_iter().chain(policy.passthrough.iter().map(|inside| inside.0.clone())).collect()
-}
-
-/// The same as absolute paths.
-pub fn skipped_directories(policy: &WorkspacePolicy, state: &std::path::Path) -> Vec<PathBuf> {
-    let inside = policy.passthrough.iter().map(|inside| policy.path.as_path().join(inside.as_path()));
-    std::iter::once(state.to_path_buf()).chain(inside).collect()
 }

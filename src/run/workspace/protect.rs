@@ -64,12 +64,13 @@ fn config_objection(life: &Life, origin: &Origin, changed: &ChangedPath) -> Opti
 
 fn old_content(life: &Life, origin: &Origin, changed: &ChangedPath) -> io::Result<Vec<u8>> {
     let Some(before) = changed.before.filter(|side| side.kind == EntryKind::File) else { return Ok(Vec::new()) };
-    let recorded = origin
-        .baseline
-        .find(&[ROOT_NAME.as_bytes(), b"/", &changed.path.0].concat())
-        .map(|entry| origin.baseline.read_content(&SnapshotStore::at(life.state.path()), &entry));
-    match recorded {
-        Some(content) => content.map_err(io::Error::other),
+    match origin.baseline.find(&[ROOT_NAME.as_bytes(), b"/", &changed.path.0].concat()) {
+        Some(entry) => {
+            let store = SnapshotStore::at(life.state.path());
+            let manifest = store.load(&origin.baseline.snapshot()).map_err(io::Error::other)?;
+            let entry = manifest.entries().get(entry.index() as usize).ok_or(io::ErrorKind::NotFound)?;
+            store.read_content(&manifest, entry).map_err(io::Error::other)
+        }
         None => read_small(&origin.policy.path.as_path().join(changed.path.as_path()), before.size),
     }
 }

@@ -10,16 +10,18 @@ use crate::run::attempt::Attempted;
 use crate::run::ended::{Life, Stage, chain};
 use crate::run::environment::AttemptPlaces;
 use crate::run::progress::{Progress, Stage as Shown, Warning};
+use crate::run::scene::Scene;
 use crate::run::seal::{sealing_policy, status_of};
 use crate::run::signals::{Signals, Worked, interruptible};
-use crate::run::snapshot::{cancelled, workspace_policy, workspace_root};
+use crate::run::snapshot::{cancelled, capture_policy, workspace_root};
 use crate::store::change_set::{self, output_hash};
 use crate::store::snapshot::{CaptureRoot, KeepLimit, Sealed, SnapshotStore, seal_roots};
 use crate::store::staged::{Staged, compare};
 use crate::sys::clock;
+use crate::view::clone_copy::{Afterwards, harvest};
 
 use super::commit::upper_roots;
-use super::Origin;
+use super::{Origin, UPPER};
 
 /// What is kept of the new contents, so that `diff` can show them later.
 const KEPT: KeepLimit = KeepLimit { per_file: 8 << 20, total: 256 << 20 };
@@ -34,6 +36,8 @@ pub struct SealedWorkspace {
     pub origin: Origin,
     /// Where the attempt had its things.
     pub places: AttemptPlaces,
+    /// How the attempt saw the world.
+    pub scene: Scene,
     /// How the agent ended.
     pub agent: AgentExit,
     /// The upper layer as it was sealed.
@@ -59,13 +63,19 @@ pub async fn seal(
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<SealedWorkspace> {
-    let Attempted { life, places, agent, failure, .. } = attempted;
+    let Attempted { life, places, scene, copied, agent, failure, .. } = attempted;
     progress.stage(Shown::Sealing);
     let work = {
         let (roots, origin, store) = (upper_roots(&life), origin.clone(), SnapshotStore::at(life.state.path()));
         let (spec, state) = (life.spec.clone(), life.state.path().to_path_buf());
+        let (copy, upper) = (scene.copy.clone(), life.dir.join(UPPER));
+        let is_verified = failure.is_none() && !life.spec.gate.verify.is_empty();
+        let afterwards = if is_verified { Afterwards::Needed } else { Afterwards::Done };
         move || {
-            let policy = workspace_policy(&spec, &state).map_err(|error| failed(&error))?;
+            if let Some(base) = copied {
+                harvest(&copy, &base, &upper, afterwards).map_err(|error| failed(&error))?;
+            }
+            let policy = capture_policy(&spec, &state).map_err(|error| failed(&error))?;
             let roots_now = workspace_root(&spec);
             read(&store, &roots, &origin, |origin| {
                 let drift = origin.baseline.drift(&roots_now, &policy).map_err(|error| failed(&error))?;
@@ -103,7 +113,7 @@ pub async fn seal(
     if failure.is_some() {
         return Err(life.end(status_of(agent), None, agent));
     }
-    Ok(SealedWorkspace { life, origin, places, agent, sealed: Arc::new(sealed), staged, drift })
+    Ok(SealedWorkspace { life, origin, places, scene, agent, sealed: Arc::new(sealed), staged, drift })
 }
 
 fn failed(error: &dyn std::error::Error) -> Failure {

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use crate::model::change::Side;
 use crate::model::{Digest, EntryKind};
-use crate::store::snapshot::{BaseCursor, BaseDir, BaseEntry};
+use crate::store::snapshot::{BaseDir, BaseEntry, Siblings};
 use crate::sys::walk::{self, ObjectKind, Stat};
 
 /// A moment of the clock that stamps files, taken before the agent was started; its next tick had come when the agent was.
@@ -54,7 +54,7 @@ impl Began {
 /// One directory of the base.
 pub(super) struct BaseDirectory<'a> {
     recorded: Option<BaseDir<'a>>,
-    cursor: Option<BaseCursor<'a>>,
+    cursor: Option<Siblings<'a>>,
     live: Option<OwnedFd>,
     began: Began,
 }
@@ -73,7 +73,7 @@ impl<'a> BaseDirectory<'a> {
             Err(error) if is_gone(&error) => None,
             Err(error) => return Err(error),
         };
-        let cursor = recorded.as_ref().map(BaseDir::cursor);
+        let cursor = recorded.as_ref().map(BaseDir::children);
         Ok(Self { recorded, cursor, live, began })
     }
 
@@ -105,7 +105,7 @@ impl<'a> BaseDirectory<'a> {
     pub(super) fn names(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut names: Vec<Vec<u8>> = Vec::new();
         if let Some(recorded) = &self.recorded {
-            names.extend(recorded.names().map(<[u8]>::to_vec));
+            names.extend(recorded.children().map(|entry| entry.name().to_vec()));
         }
         if let Some(live) = &self.live {
             let mut buffer = vec![std::mem::MaybeUninit::uninit(); 64 << 10];
@@ -143,7 +143,7 @@ impl BaseObject<'_> {
     pub(super) fn kind(&self) -> Option<EntryKind> {
         match self {
             Self::Absent => None,
-            Self::Recorded(entry) => Some(entry.kind),
+            Self::Recorded(entry) => Some(entry.kind()),
             Self::Unrecorded(object) => entry_kind(object.stat.kind()),
         }
     }
@@ -157,12 +157,12 @@ impl BaseObject<'_> {
         match self {
             Self::Absent => None,
             Self::Recorded(entry) => {
-                let is_directory = entry.kind == EntryKind::Directory;
+                let (kind, is_directory) = (entry.kind(), entry.kind() == EntryKind::Directory);
                 Some(Side {
-                    kind: entry.kind,
-                    mode: entry.mode,
-                    digest: if is_directory { Some(Digest::OF_NOTHING) } else { Some(entry.digest) },
-                    size: if is_directory { 0 } else { entry.size },
+                    kind,
+                    mode: if kind == EntryKind::Symlink { 0o777 } else { entry.mode() },
+                    digest: Some(if is_directory { Digest::OF_NOTHING } else { entry.digest() }),
+                    size: if is_directory { 0 } else { entry.size() },
                 })
             }
             Self::Unrecorded(object) => Some(unrecorded_side(&object.stat, digest)),

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::change::{ChangeKind, ChangedPath, Side};
 use crate::model::{Digest, EntryKind, RelPath, Text};
-use crate::store::snapshot::{BaseDir, BaseEntry, Baseline, ManifestEntry, Sealed, hash_open_file};
+use crate::store::snapshot::{BaseDir, BaseEntry, Baseline, ManifestEntry, Sealed};
 use crate::sys::walk;
 use crate::sys::xattr;
 
@@ -97,7 +97,7 @@ impl<'a> Comparison<'a> {
 
     fn directory(&mut self, pair: &Pair<'a>) -> Result<(), CompareError> {
         let began = self.workspace.began;
-        let mut base = BaseDirectory::open(self.root.as_fd(), &pair.path, pair.recorded.clone(), began)
+        let mut base = BaseDirectory::open(self.root.as_fd(), &pair.path, pair.recorded, began)
             .map_err(self.failed(&pair.path))?;
         let names = self.upper.names(pair.index, &pair.path);
         if self.upper.is_opaque(&pair.path) {
@@ -127,7 +127,7 @@ impl<'a> Comparison<'a> {
         base: &BaseDirectory<'a>,
         names: &[(Vec<u8>, UpperName<'a>)],
     ) -> Result<(), CompareError> {
-        let mut again = BaseDirectory::open(self.root.as_fd(), &pair.path, pair.recorded.clone(), self.workspace.began)
+        let mut again = BaseDirectory::open(self.root.as_fd(), &pair.path, pair.recorded, self.workspace.began)
             .map_err(self.failed(&pair.path))?;
         for name in base.names().map_err(self.failed(&pair.path))? {
             let path = join(&pair.path, &name);
@@ -147,7 +147,7 @@ impl<'a> Comparison<'a> {
     fn step(&mut self, path: &[u8], action: StepKind, base: &BaseObject<'_>) {
         let base = match base {
             BaseObject::Absent => Base::Absent,
-            BaseObject::Recorded(_) => Base::Recorded,
+            BaseObject::Recorded(entry) => Base::Recorded(entry.index()),
             BaseObject::Unrecorded(_) => Base::Unrecorded,
         };
         // A name that came from a directory is a plain component.
@@ -274,7 +274,8 @@ impl<'a> Comparison<'a> {
         Ok(match before {
             BaseObject::Absent => false,
             BaseObject::Recorded(was) => {
-                was.mode == entry.mode && same_owner(was, entry) && was.xattrs() == entry.xattrs()
+                let same_mode = entry.kind == EntryKind::Symlink || was.mode() == entry.mode;
+                same_mode && same_owner(was, entry) && was.xattrs() == entry.xattrs()
             }
             BaseObject::Unrecorded(object) => {
                 let stat = object.stat;
@@ -300,7 +301,7 @@ impl<'a> Comparison<'a> {
 }
 
 fn same_owner(was: &BaseEntry<'_>, entry: &ManifestEntry) -> bool {
-    (was.uid, was.gid) == (entry.uid, entry.gid)
+    (was.uid(), was.gid()) == (entry.uid, entry.gid)
 }
 
 fn same_xattrs(object: &LiveObject, entry: &ManifestEntry, path: &[u8], base: &BaseDirectory<'_>) -> io::Result<bool> {
@@ -350,7 +351,20 @@ fn hash_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Digest>> {
     if stat.kind() != walk::ObjectKind::File {
         return Ok(None);
     }
-    hash_open_file(&opened, stat.size).map(Some)
+    digest_of(&opened).map(Some)
+}
+
+/// SHA-256 of an open file from its beginning.
+pub(super) fn digest_of(mut file: &std::fs::File) -> io::Result<Digest> {
+    use std::io::Read as _;
+    let mut sum = Sha256::new();
+    let mut buffer = vec![0_u8; 128 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest(sum.finalize().into())),
+            count => sum.update(&buffer[..count]),
+        }
+    }
 }
 
 /// How the changes show a staged entry.

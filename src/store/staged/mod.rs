@@ -56,8 +56,8 @@ pub enum StepKind {
 pub enum Base {
     /// Nothing.
     Absent,
-    /// What the snapshot says.
-    Recorded,
+    /// What the snapshot says, at this index of it.
+    Recorded(u32),
     /// Something that no snapshot holds (git ignores it), last changed before the run began.
     Unrecorded,
 }

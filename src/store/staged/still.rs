@@ -1,19 +1,21 @@
 //! From what was staged to a plan: every path that will be touched must still be what it was when the run began.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use crate::model::{RelPath, Text};
-use crate::store::snapshot::{BaseDir, BaseEntry, Same};
+use crate::model::{EntryKind, RelPath, Text};
+use crate::store::snapshot::{BaseDir, BaseEntry, Baseline, SameNow};
 use crate::store::transaction::{
     Action, ApplyError, Attributes, Observer, Operation, Plan, Seen, attributes_at, clean, observe_at,
     observe_attributes,
 };
 use crate::sys::walk::{self, ObjectKind, Stat};
+use crate::sys::xattr;
 
 use super::base::{BaseDirectory, BaseObject, LiveObject, look};
-use super::compare::{Workspace, join};
+use super::compare::{Workspace, digest_of, join};
 use super::upper::split;
 use super::{Base, Staged, Step, StepKind};
 
@@ -66,7 +68,7 @@ struct Planning<'a> {
     last: Option<(Vec<u8>, Option<OwnedFd>)>,
     conflicts: Vec<Text>,
     /// Inodes whose metadata is adjusted under another name already.
-    adjusted: Vec<u64>,
+    adjusted: HashSet<u64>,
     removed: usize,
 }
 
@@ -87,7 +89,7 @@ impl<'a> Planning<'a> {
             observer,
             last: None,
             conflicts: Vec::new(),
-            adjusted: Vec::new(),
+            adjusted: HashSet::new(),
             removed: 0,
         })
     }
@@ -133,10 +135,9 @@ impl<'a> Planning<'a> {
                 Action::Remove { before, aside: self.aside.join(self.removed.to_string()).into() }
             }
             (StepKind::Adjust, Some(before)) => {
-                if self.adjusted.contains(&before.ino) {
+                if !self.adjusted.insert(before.ino) {
                     return Ok(None);
                 }
-                self.adjusted.push(before.ino);
                 return self.adjustment(&step.path, &staged).map(Some);
             }
             (StepKind::Replace | StepKind::Remove | StepKind::Adjust, None) => return Err(gone()),
@@ -175,9 +176,8 @@ impl<'a> Planning<'a> {
             (Base::Absent, object) => Ok(object.is_none()),
             (_, None) => Ok(false),
             (Base::Unrecorded, Some(object)) => self.is_unrecorded_untouched(step, &object),
-            (Base::Recorded, Some(object)) => {
-                let key = [self.workspace.root_name, b"/", step.path.as_bytes()].concat();
-                let Some(entry) = self.workspace.baseline.find(&key) else { return Ok(false) };
+            (Base::Recorded(index), Some(object)) => {
+                let Some(entry) = self.workspace.baseline.entry(index) else { return Ok(false) };
                 if step.action == StepKind::Adjust && object.stat.kind() == ObjectKind::Directory {
                     return Ok(is_same_directory(&entry, &object.stat));
                 }
@@ -217,7 +217,7 @@ impl<'a> Planning<'a> {
         }
         let (dir, name) = split(path);
         let dir = walk::open_dir_below(self.root.as_fd(), dir)?;
-        is_same_object(entry, stat, dir.as_fd(), name)
+        is_same_object(self.workspace.baseline, entry, stat, dir.as_fd(), name)
     }
 
     /// Whether everything below a directory is what it was, with nothing new in it.
@@ -236,7 +236,7 @@ impl<'a> Planning<'a> {
                     BaseObject::Absent => false,
                     BaseObject::Unrecorded(_) => began.is_untouched(&object),
                     BaseObject::Recorded(entry) if is_directory => is_same_directory(entry, &object.stat),
-                    BaseObject::Recorded(entry) => is_same_object(entry, &object.stat, dir, &name)?,
+                    BaseObject::Recorded(entry) => is_same_object(self.workspace.baseline, entry, &object.stat, dir, &name)?,
                 };
                 if !same {
                     return Ok(false);
@@ -257,17 +257,42 @@ impl<'a> Planning<'a> {
 /// Whether a directory that stays has the mode and owner it had; what is in it is looked at path by path.
 fn is_same_directory(entry: &BaseEntry<'_>, stat: &Stat) -> bool {
     stat.kind() == ObjectKind::Directory
-        && entry.kind == crate::model::EntryKind::Directory
-        && stat.permissions() == entry.mode
-        && (stat.uid, stat.gid) == (entry.uid, entry.gid)
+        && entry.kind() == EntryKind::Directory
+        && stat.permissions() == entry.mode()
+        && (stat.uid, stat.gid) == (entry.uid(), entry.gid())
 }
 
 /// Stat first, then the content if the stat differs.
-fn is_same_object(entry: &BaseEntry<'_>, stat: &Stat, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<bool> {
-    match entry.is_same_now(stat) {
-        Same::Same => Ok(true),
-        Same::Differs => Ok(false),
-        Same::NeedsHash => entry.has_content_of(dir, name),
+fn is_same_object(
+    baseline: &Baseline,
+    entry: &BaseEntry<'_>,
+    stat: &Stat,
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+) -> io::Result<bool> {
+    match baseline.is_same_now(entry, stat) {
+        SameNow::Same => Ok(true),
+        SameNow::Differs => Ok(false),
+        SameNow::NeedsHash => has_content(entry, stat, dir, name),
+    }
+}
+
+/// Whether a live object has the content and the attributes that are recorded.
+fn has_content(entry: &BaseEntry<'_>, stat: &Stat, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<bool> {
+    match stat.kind() {
+        ObjectKind::Symlink => Ok(walk::link_target(dir, name)? == *entry.target()),
+        ObjectKind::File => {
+            let file = match walk::open_file_at(dir, name) {
+                Ok(file) => std::fs::File::from(file),
+                // It was readable when it was recorded.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied || is_conflict(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            Ok(walk::stat_of(&file)?.kind() == ObjectKind::File
+                && xattr::read_all(file.as_fd())? == entry.xattrs()
+                && digest_of(&file)? == entry.digest())
+        }
+        kind => Ok(kind == ObjectKind::Fifo),
     }
 }
 
