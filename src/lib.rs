@@ -70,11 +70,14 @@
 //! - `host`: Who and where: host name, user name, umask
 //! - `identity`: Which object a path names: device, inode and modification time, read without following a symbolic
 //!   link
+//! - `inside/`: The inside of a view: this program, executed once more, enters namespaces, mounts what the agent is to
+//!   see, gives up what the agent must not have, and becomes the agent
 //! - `lock`: `flock(2)`: locks that die with their holder
 //! - `metadata`: Giving a new object the owner, attributes, mode and time of the one it is a copy of
 //! - `mmap`: A read-only mapping of a whole file
 //! - `mount`: Which filesystem a path is on, as far as renames go: two paths are on the same place if a rename
 //!   between them cannot answer EXDEV
+//! - `mount_table`: The mount table, as `/proc/self/mountinfo` has it
 //! - `process`: One child process in a process group of its own: spawned unchanged, waited for by pidfd, killed as a
 //!   group
 //! - `relay`: Moving bytes between an agent and the guard's own standard streams: byte-exact, unbuffered, never
@@ -112,6 +115,7 @@
 //!
 //! What an agent may see and change, composed from kernel facilities.
 //!
+//! - `overlay`: The overlay view: the workspace at its own path, copied on write, as a list of steps
 //! - `staging`: Publish staging: an empty directory on the targets' filesystem that becomes the targets
 //!
 //! ## 3 · `usage`

@@ -8,6 +8,8 @@ mod failure_never_lands;
 mod floors;
 mod generated;
 mod hashes;
+mod inside;
+mod inside_view;
 mod lifecycle;
 mod log;
 mod log_listing;
