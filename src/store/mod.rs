@@ -10,4 +10,5 @@ pub mod publish;
 pub mod run_dir;
 pub mod snapshot;
 pub mod state_dir;
+pub mod transaction;
 pub mod trash;
