@@ -56,6 +56,8 @@
 //! - `append_file`: Appending to a file whole or not at all, as far as one process can: one `write(2)` with
 //!   `O_APPEND`, taken back by `ftruncate(2)` where the disk had room for a part only
 //! - `append_lock`: `flock(2)` on a file that exists only to be locked
+//! - `beneath`: Handles of directories (`O_PATH`): below a root, never through a symbolic link, out of the root or onto
+//!   another mount; or anywhere, by an absolute path of any length
 //! - `clock`: Wall clock and randomness, read in one place so that the floors above can be given fixed ones
 //! - `copy`: Copying the bytes of one open file into another: shared blocks where the filesystem can, else by the
 //!   kernel, else through a buffer
@@ -65,8 +67,11 @@
 //! - `crash`: Named crash points: the places between two effects where a power cut or a full disk may strike
 //! - `descriptor`: Open descriptors: what kind standard input is, and an event descriptor that wakes a poll
 //! - `durable`: `fsync`, where something is relied on after a power cut, and nowhere else
+//! - `fixed`: Whether an inode may be renamed at all: the immutable and the append-only attribute refuse it
 //! - `hard_links`: Hard links that lead out of a tree: published as they are, a write to the result would write to
 //!   whatever private file the agent had linked in
+//! - `held`: One object held by a handle: its metadata is read and changed whatever its mode, its kind and its name
+//!   meanwhile
 //! - `host`: Who and where: host name, user name, umask
 //! - `identity`: Which object a path names: device, inode and modification time, read without following a symbolic
 //!   link
@@ -109,6 +114,8 @@
 //! - `snapshot/`: The content-addressed snapshot store: what a run's inputs were, kept so that they can be given back
 //!   exactly
 //! - `state_dir`: The state directory: where it is, whose it is, which format it has
+//! - `transaction/`: The journaled multi-file apply: many operations below one root, all of them or none, never over
+//!   somebody else's edit
 //! - `trash`: Displaced trees: what a publish has replaced
 //!
 //! ## 3 · `view`

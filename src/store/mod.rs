@@ -12,4 +12,5 @@ pub mod run_dir;
 pub mod snapshot;
 pub mod staged;
 pub mod state_dir;
+pub mod transaction;
 pub mod trash;

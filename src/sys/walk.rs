@@ -153,7 +153,7 @@ pub fn open_dir_below(base: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> 
 }
 
 /// Splits off as many leading components as fit one system call.
-fn split_chunk(path: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split_chunk(path: &[u8]) -> (&[u8], &[u8]) {
     if path.len() <= CHUNK_BYTES {
         return (path, &[]);
     }
