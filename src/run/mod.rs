@@ -14,6 +14,7 @@ pub mod ended;
 pub mod environment;
 pub mod judge;
 mod lay_out;
+mod layer;
 pub mod progress;
 pub mod recover;
 pub mod resolve;

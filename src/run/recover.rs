@@ -192,7 +192,11 @@ fn complete_workspace(journal: &mut Journal, dir: &RunDir, file: &PlanFile) -> R
             return Ok(Outcome::TakenBack(message));
         }
     };
-    match transaction::apply(&plan) {
+    let completed = transaction::complete(&plan);
+    if completed.is_ok() {
+        transaction::make_durable(&plan).map_err(|error| format!("the commit is not durable: {error}"))?;
+    }
+    match completed {
         Ok(_) => {
             append(journal, Event::CommitDone(CommitDone { time: clock::now() }))?;
             settle_or_close(journal, Status::Succeeded, None)?;

@@ -285,9 +285,8 @@ fn make_layer(upper: &Path, covered: &Path) -> io::Result<()> {
         let _ = std::os::unix::fs::chown(upper, None, Some(metadata.gid()));
     }
     let (from, to) = (fs::File::open(covered)?, fs::File::open(upper)?);
-    for found in xattr::read_all(std::os::fd::AsFd::as_fd(&from))? {
-        xattr::set(std::os::fd::AsFd::as_fd(&to), &found)?;
-    }
+    let xattrs = xattr::read_all(std::os::fd::AsFd::as_fd(&from))?;
+    xattr::write_all(std::os::fd::AsFd::as_fd(&to), &xattrs)?;
     fs::set_permissions(upper, fs::Permissions::from_mode(metadata.mode() & 0o7777))
 }
 

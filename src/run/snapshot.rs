@@ -275,6 +275,11 @@ impl Freezing {
     }
 }
 
+fn empty(directory: &Path) -> std::io::Result<()> {
+    crate::sys::remove::remove_tree(directory)?;
+    crate::store::state_dir::make_private_directory(directory)
+}
+
 /// Why inputs were not frozen.
 #[derive(Debug, thiserror::Error)]
 enum LayOutError {

@@ -38,6 +38,24 @@ pub fn let_tick_pass((secs, nanos): (i64, u32)) -> Tick {
     }
 }
 
+/// A moment of the clock that stamps files, in seconds and nanoseconds: a file that is changed after it was read has a
+/// stamp that is not earlier.
+pub fn coarse_now() -> (i64, u32) {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Waits until the clock that stamps files has gone past a moment of it: 10 ms at most on usual kernels.
+pub fn wait_past(moment: (i64, u32)) {
+    const LOOKS: u32 = 100;
+    for _ in 0..LOOKS {
+        if coarse_now() > moment {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(250));
+    }
+}
+
 /// A new run id: the current millisecond and 74 random bits.
 pub fn new_run_id() -> RunId {
     let millis = u64::try_from(now().unix_micros() / 1000).unwrap_or(0);

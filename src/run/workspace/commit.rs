@@ -132,14 +132,17 @@ pub fn roll_forward(mut life: Life, plan: &Plan, agent: AgentExit) -> Stage<Life
         let failure = Failure::new(ErrorKind::PublishIo, format!("the commit's intention is not durable: {error}"));
         return Err(abort(life, failure, agent));
     }
-    let applied = transaction::apply(plan);
-    match applied {
+    match transaction::apply(plan) {
         Ok(_) => {}
         Err(error @ ApplyError::Mixed { .. }) => return Err(unfinished(life, &error, agent)),
         Err(error) => {
             let failure = refused(&error);
             return Err(abort(life, failure, agent));
         }
+    }
+    // It stands, and is not durable: recovery goes on with it.
+    if let Err(error) = transaction::make_durable(plan) {
+        return Err(unfinished(life, &error, agent));
     }
     if let Err(error) = finish(&mut life) {
         return Err(unfinished(life, &*error, agent));

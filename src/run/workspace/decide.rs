@@ -159,7 +159,7 @@ const UNDO_PLAN: &str = "undo-plan";
 
 fn take_back(life: Life, published: &PlanFile) -> Stage<Life> {
     let plan = match read_plan(&life.dir, published) {
-        Ok(plan) => transaction::reverse(&plan),
+        Ok(plan) => plan,
         Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
     };
     let refuse = |life: Life, failure| life.end(Status::Failed, Some(failure), AgentExit::default());
@@ -167,11 +167,15 @@ fn take_back(life: Life, published: &PlanFile) -> Stage<Life> {
         Ok(lock) => lock,
         Err(failure) => return Err(refuse(life, failure)),
     };
-    if let Err(error) = transaction::check(&plan) {
+    let reversed = transaction::reverse(&plan).and_then(|plan| transaction::check(&plan).map(|()| plan));
+    let plan = match reversed {
+        Ok(plan) => plan,
+        Err(error) => {
         let mut failure = refused(&error);
         failure.message = failure.message.replace("since the run began", "since it was published");
         return Err(refuse(life, failure));
-    }
+        }
+    };
     let life = intend(life, &plan, UNDO_PLAN, Changes::default())?;
     roll_forward(life, &plan, AgentExit::default())
 }

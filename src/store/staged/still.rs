@@ -8,8 +8,7 @@ use std::path::Path;
 use crate::model::{EntryKind, RelPath, Text};
 use crate::store::snapshot::{BaseDir, BaseEntry, Baseline, SameNow};
 use crate::store::transaction::{
-    Action, ApplyError, Attributes, Observer, Operation, Plan, Seen, attributes_at, clean, observe_at,
-    observe_attributes,
+    Action, ApplyError, Attributes, Observer, Operation, Plan, Seen, clean, observe_at, observe_attributes,
 };
 use crate::sys::walk::{self, ObjectKind, Stat};
 use crate::sys::xattr;
@@ -252,6 +251,15 @@ impl<'a> Planning<'a> {
         }
         Ok(true)
     }
+}
+
+/// The metadata of a staged object.
+fn attributes_at(staged: &Path) -> io::Result<Option<Attributes>> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let (Some(parent), Some(name)) = (staged.parent(), staged.file_name()) else { return Ok(None) };
+    let parent = walk::open_dir_itself(parent.as_os_str().as_bytes())?;
+    let name = RelPath::new(name.as_bytes().to_vec()).map_err(io::Error::other)?;
+    observe_attributes(parent.as_fd(), &name)
 }
 
 /// Whether a directory that stays has the mode and owner it had; what is in it is looked at path by path.
