@@ -4,6 +4,8 @@ pub mod classify;
 pub mod exit_code;
 pub mod expectation;
 pub mod fold;
+mod ignore_glob;
+pub mod ignore_pattern;
 pub mod lifecycle;
 pub mod nearest;
 pub mod placeholder;

@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod changes;
 pub mod git_state;
+pub mod ignore;
 pub mod journal;
 pub mod log;
 pub mod outputs;

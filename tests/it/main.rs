@@ -22,3 +22,4 @@ mod second_look;
 mod settings;
 mod snapshot;
 mod support;
+mod workspace_snapshot;
