@@ -36,6 +36,10 @@
 //!   and the kinds of object that are never published
 //! - `fold`: The run record as a pure fold of the run's events: the same function writes it at the end of a run and
 //!   on behalf of one whose supervisor was killed
+//! - `ignore_glob`: Globs as gitignore(5) has them, matched byte by byte in time proportional to pattern times path at
+//!   worst
+//! - `ignore_pattern`: Patterns of ignore files: one line of a `.gitignore`, read and matched as gitignore(5) says and
+//!   git does
 //! - `lifecycle`: The one table of a run's life: it judges events while a run lives and when recovery reads a dead
 //!   run's journal
 //! - `nearest`: "Did you mean": the known word nearest to a mistyped one
@@ -104,6 +108,8 @@
 //! - `changes`: What publishing a sealed tree changes at its targets: one line per created, modified or deleted path
 //! - `git_state`: Commit and branch of the work tree around a directory, read from git's files: git itself is never
 //!   run, so nothing that an agent could have configured is
+//! - `ignore/`: What a capture leaves out of a work tree: what git would ignore, and what `.ignore` and
+//!   `.agentguardignore` name; git is never run
 //! - `journal`: A run's journal: one JSON event per line, appended with one write each, judged by the lifecycle table
 //!   as it grows
 //! - `log/`: The run log, `runs.jsonl`: one line per ended run, append-only, a hash chain

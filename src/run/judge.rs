@@ -109,7 +109,7 @@ fn summarise(tree: &Sealed, expect: &[String]) -> ResultSummary {
     let specials = tree
         .specials
         .iter()
-        .map(|(path, kind)| (path.to_string_lossy().escape_debug().to_string(), special_word(*kind)))
+        .map(|found| (found.path.to_string_lossy().escape_debug().to_string(), special_word(found.kind)))
         .collect();
     ResultSummary { files: tree.files, bytes: tree.bytes, unmatched, specials, privileged }
 }

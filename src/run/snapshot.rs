@@ -268,7 +268,7 @@ impl Freezing {
         let manifest = self.store.load(&taken.snapshot).map_err(LayOutError::Load)?;
         if let Some(destination) = &self.destination {
             let wanted = |name: &[u8]| name != ROOT_NAME.as_bytes();
-            self.store.materialise(&manifest, destination, &wanted).map_err(LayOutError::Materialise)?;
+            self.store.materialise_some(&manifest, destination, &wanted).map_err(LayOutError::Materialise)?;
         }
         let root_listing = RootListing::Known(manifest.root_listing());
         Ok(Frozen { root_listing, taken, baseline, difference: None })

@@ -4,6 +4,7 @@ pub mod capture;
 pub mod change_set;
 pub mod changes;
 pub mod git_state;
+pub mod ignore;
 pub mod journal;
 pub mod log;
 pub mod outputs;

@@ -30,3 +30,4 @@ mod transaction_crashes;
 mod transaction_limits;
 mod transaction_model;
 mod transaction_scene;
+mod workspace_snapshot;

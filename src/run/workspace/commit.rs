@@ -106,7 +106,7 @@ fn conflict(paths: impl ExactSizeIterator<Item = String>) -> Failure {
 /// An apply that was refused, or taken back.
 pub fn refused(error: &ApplyError) -> Failure {
     match error {
-        ApplyError::Conflict { paths } => conflict(paths.iter().map(|path| path.to_string_lossy().into_owned())),
+        ApplyError::Conflict { paths, .. } => conflict(paths.iter().map(|path| path.to_string_lossy().into_owned())),
         error => publish_io(error),
     }
 }

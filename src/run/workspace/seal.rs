@@ -15,16 +15,13 @@ use crate::run::seal::{sealing_policy, status_of};
 use crate::run::signals::{Signals, Worked, interruptible};
 use crate::run::snapshot::{cancelled, capture_policy, workspace_root};
 use crate::store::change_set::{self, output_hash};
-use crate::store::snapshot::{CaptureRoot, KeepLimit, Sealed, SnapshotStore, seal_roots};
+use crate::store::snapshot::{CaptureRoot, Sealed, SnapshotStore, hash_roots};
 use crate::store::staged::{Staged, compare};
 use crate::sys::clock;
 use crate::view::clone_copy::{Afterwards, harvest};
 
 use super::commit::upper_roots;
 use super::{Origin, UPPER};
-
-/// What is kept of the new contents, so that `diff` can show them later.
-const KEPT: KeepLimit = KeepLimit { per_file: 8 << 20, total: 256 << 20 };
 
 /// A run whose agent succeeded and whose changes are sealed.
 #[derive(Debug)]
@@ -126,7 +123,8 @@ fn read(
     origin: &Origin,
     drift: impl FnOnce(&Origin) -> Result<InputDrift, Failure>,
 ) -> Result<Read, Failure> {
-    let (sealed, contents) = seal_roots(store, roots, &sealing_policy(), KEPT).map_err(|error| failed(&error))?;
+    let _ = store;
+    let (sealed, contents) = (hash_roots(roots, &sealing_policy()).map_err(|error| failed(&error))?, None);
     let staged = compare(&origin.workspace(), &sealed).map_err(|error| failed(&error))?;
     Ok(Read { sealed, contents, staged, drift: drift(origin)? })
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::model::{EntryKind, Text};
-use crate::store::snapshot::{Manifest, ManifestEntry, OverlayMark, Sealed};
+use crate::store::snapshot::{Manifest, ManifestEntry, Sealed};
 use crate::sys::walk::ObjectKind;
 
 use super::Refused;
@@ -39,15 +39,18 @@ impl<'a> Upper<'a> {
             let rest = path.0.strip_prefix(&root[..]).unwrap_or(&path.0);
             rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
         };
-        for (path, kind) in &sealed.specials {
-            upper.specials.push((below(path), *kind));
+        for special in &sealed.specials {
+            if special.rdev == 0 && special.kind == ObjectKind::Device {
+                upper.hide(&below(&special.path));
+            } else {
+                upper.specials.push((below(&special.path), special.kind));
+            }
         }
-        for (path, mark) in &sealed.overlay {
-            match mark {
-                OverlayMark::Whiteout => upper.hide(&below(path)),
-                OverlayMark::Opaque => {
-                    upper.opaque.insert(below(path));
-                }
+        for (index, entry) in sealed.manifest.entries().iter().enumerate() {
+            if entry.kind == EntryKind::Directory
+                && entry.xattrs().iter().any(|xattr| &*xattr.name == b"user.overlay.opaque" && &*xattr.value == b"y")
+            {
+                upper.opaque.insert(below(&Text(sealed.manifest.path_of(index))));
             }
         }
         upper
