@@ -135,6 +135,9 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
     if roots.is_empty() && command.iter().any(|argument| contains(&argument.0, b"{inputs}")) {
         bail!("the command names {{inputs}} and there are none: add --input PATH");
     }
+    if workspace.is_some() && command.iter().any(|argument| contains(&argument.0, b"{staging}")) {
+        bail!("the command names {{staging}} and publishes nothing: add --out DIR, --out-file FILE or --stdout FILE");
+    }
     let agent = request.agent.clone().map_or_else(|| basename(&command[0]), Text::from);
     Ok(RunSpec {
         agent,

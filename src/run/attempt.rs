@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::event::{AttemptEnd, Event, StdinCapture};
 use crate::model::spec::IsolationLevel;
-use crate::model::{Text, Timestamp};
+use crate::model::Timestamp;
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::sys::clock;
@@ -78,6 +78,10 @@ pub async fn make(
             Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
         };
         progress.stage(Shown::Running);
+        if let Some(origin) = &origin {
+            // From here on a change by somebody else has a later stamp than the run's beginning.
+            clock::wait_past(origin.began.0);
+        }
         let watched = watch(&life, &places, &scene, &streams, signals, progress).await;
         let watched = match watched {
             Err(StartError::Step(step)) if tried + 1 < ways.len() => {

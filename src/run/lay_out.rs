@@ -24,7 +24,7 @@ use super::workspace::UPPER;
 /// Directory of a run that the kernel needs beside an overlay's upper layer.
 const WORK: &str = "work";
 /// Directory of a run with a private copy of the workspace.
-pub const COPY: &str = "clone";
+const COPY: &str = "clone";
 
 /// What is known of an attempt before it is laid out.
 pub(super) struct StagePlan<'a> {

@@ -18,7 +18,7 @@ use super::scene::{Scene, Way};
 ///
 /// A directory that exists in the live tree is merged with it inside, and so is no result of its own: only new ones are
 /// taken.
-pub fn take_outputs(scene: &Scene, targets: &[Target], staging: &Staging) -> io::Result<Option<u64>> {
+pub(super) fn take_outputs(scene: &Scene, targets: &[Target], staging: &Staging) -> io::Result<Option<u64>> {
     if scene.way != Way::Overlay {
         return Ok(None);
     }

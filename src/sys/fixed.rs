@@ -41,6 +41,7 @@ fn from_statx(found: &rustix::fs::Statx) -> Stat {
         uid: found.stx_uid,
         gid: found.stx_gid,
         size: found.stx_size,
+        rdev: makedev(found.stx_rdev_major, found.stx_rdev_minor),
         allocated: found.stx_blocks * 512,
         mtime: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
         ctime: (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
