@@ -12,6 +12,7 @@ use crate::model::spec::{
 };
 use crate::model::{ByteSize, RunId, Text};
 use crate::run::driver::{Connections, drive};
+use crate::run::environment::{OUTER_STATE, OUTER_WORKSPACE};
 use crate::run::progress::{Progress, Warning};
 use crate::run::recover::{Outcome, Recovered, recover};
 use crate::run::resolve::{OutputWish, Surroundings, inputs, outputs};
@@ -68,10 +69,17 @@ pub fn surroundings(state_dir: Option<&Path>) -> anyhow::Result<Surroundings> {
     let project = project_root(&cwd);
     let state = match state_dir {
         Some(named) => resolve_state(&cwd.join(named)),
-        None => project.join(STATE_NAME),
+        None => outer_state(&project).unwrap_or_else(|| project.join(STATE_NAME)),
     };
     let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
     Ok(Surroundings { cwd, project, state, home })
+}
+
+/// Inside another agentguard's view of this project: the state directory that it gives its nested runs.
+fn outer_state(project: &Path) -> Option<PathBuf> {
+    let workspace = PathBuf::from(std::env::var_os(OUTER_WORKSPACE)?);
+    let state = PathBuf::from(std::env::var_os(OUTER_STATE)?);
+    project.starts_with(&workspace).then(|| resolve_state(&state))
 }
 
 /// Links above a state directory that may not exist yet are resolved, so that paths compare.

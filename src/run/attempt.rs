@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::event::{AttemptEnd, Event, StdinCapture};
-use crate::model::spec::IsolationLevel;
+use crate::model::spec::{IsolationLevel, ViewKind};
 use crate::model::Timestamp;
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
@@ -66,7 +66,8 @@ pub async fn make(
         Ok(staging) => staging,
         Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
     };
-    if let Some(obstacle) = obstacle.filter(|_| !ways.contains(&Way::Overlay)) {
+    let left_open = life.spec.view.wanted == ViewKind::Auto && life.spec.view.isolation != IsolationLevel::None;
+    if let Some(obstacle) = obstacle.filter(|_| left_open) {
         progress.note(&format!("no overlay: {}", obstacle.0));
     }
     let mut refused = None;

@@ -15,6 +15,7 @@ pub mod environment;
 pub mod judge;
 mod lay_out;
 mod layer;
+mod nested;
 pub mod progress;
 pub mod recover;
 pub mod resolve;

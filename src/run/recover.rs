@@ -22,7 +22,7 @@ use crate::store::transaction::{self, ApplyError as ApplyWorkspaceError};
 use crate::sys::{clock, remove};
 
 use super::ended::chain;
-use super::settle::{sweep_outputs, sweep_staged};
+use super::settle::{adopt_nested, sweep_outputs, sweep_staged};
 use super::workspace::commit::{read_plan, refused};
 
 /// What recovery did with one run.
@@ -235,6 +235,7 @@ fn append(journal: &mut Journal, event: Event) -> Result<(), String> {
 /// The run's line, unless the log has it, and its sweeping.
 fn enter(state: &StateDir, dir: &RunDir, journal: &Journal, outputs: &[OutputTarget]) -> Result<(), String> {
     let mut record = fold(journal.events()).map_err(|error| stuck(&chain(&error), dir))?;
+    adopt_nested(state, dir);
     let log = RunLog::at(state.path());
     if !log.contains(&record.run_id).map_err(|error| chain(&error))? {
         // Whatever code its supervisor was about to exit with, nobody was told success: the line was not durable.

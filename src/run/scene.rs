@@ -278,11 +278,10 @@ fn make_layer(upper: &Path, covered: &Path) -> io::Result<()> {
         _ => {}
     }
     let metadata = fs::metadata(covered)?;
-    if rustix::process::geteuid().is_root() {
-        std::os::unix::fs::chown(upper, Some(metadata.uid()), Some(metadata.gid()))?;
-    } else if metadata.gid() != fs::metadata(upper)?.gid() {
-        // Only for who is in that group.
-        let _ = std::os::unix::fs::chown(upper, None, Some(metadata.gid()));
+    let own = fs::metadata(upper)?;
+    if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
+        // Few may give it that owner; for the others it is their own, as everything that they make is.
+        let _ = std::os::unix::fs::chown(upper, Some(metadata.uid()), Some(metadata.gid()));
     }
     let (from, to) = (fs::File::open(covered)?, fs::File::open(upper)?);
     let xattrs = xattr::read_all(std::os::fd::AsFd::as_fd(&from))?;

@@ -18,6 +18,8 @@ use crate::view::staging;
 
 use super::commit::Committed;
 use super::ended::{Ended, Life, chain};
+use super::environment::NESTED_STATE;
+use super::scene::PRIVATE;
 
 /// A run that is in the log.
 #[derive(Debug)]
@@ -99,6 +101,7 @@ fn told_by_events(events: &[Event]) -> Option<Failure> {
 /// A settled journal becomes a line of the log; then, and only then, what the run left behind is removed.
 pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
     let mut record = fold(life.journal.events()).map_err(SettleError::Fold)?;
+    adopt_nested(&life.state, &life.dir);
     let log = RunLog::at(life.state.path());
     let appended = log.append(&mut record).map_err(SettleError::Log)?;
     crash::point("settle.recorded").map_err(SettleError::Struck)?;
@@ -110,6 +113,12 @@ pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
         .and_then(|()| crash::point("settle.swept").map_err(|error| error.to_string()))
         .and_then(|()| life.alive.finish().map_err(|error| chain(&error)));
     Ok(Finished { record, untouched: Vec::new(), repaired: appended.repaired, unswept: swept.err() })
+}
+
+/// Runs inside this one come before it in the log. What cannot be taken over is lost with the view it belongs to.
+pub fn adopt_nested(state: &StateDir, dir: &RunDir) {
+    let nested = dir.join(PRIVATE).join(NESTED_STATE);
+    let _ = super::nested::adopt(state, &nested, dir.run_id());
 }
 
 /// Removes staging, scratch, inputs, and what lies hidden beside targets on other filesystems.
