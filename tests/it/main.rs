@@ -2,6 +2,7 @@
 
 mod agent_process;
 mod bad_input;
+mod baseline;
 mod damage;
 mod demo;
 mod failure_never_lands;

@@ -75,8 +75,8 @@ pub async fn seal(
             let policy = capture_policy(&spec, &state).map_err(|error| failed(&error))?;
             let roots_now = workspace_root(&spec);
             read(&store, &roots, &origin, |origin| {
-                let _ = (&origin.baseline, &roots_now, &policy);
-                Ok(InputDrift::default())
+                let drift = origin.baseline.drift(&roots_now, &policy).map_err(|error| failed(&error))?;
+                Ok(InputDrift { count: drift.count(), paths: drift.first_paths })
             })
         }
     };

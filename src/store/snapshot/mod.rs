@@ -1,8 +1,11 @@
 //! The content-addressed snapshot store: what a run's inputs were, kept so that they can be given back exactly.
 
+mod base_entry;
 mod baseline;
 mod capture;
+mod compare;
 mod contents;
+mod drift;
 mod error;
 mod fast;
 mod fingerprint;
@@ -31,9 +34,11 @@ mod wire;
 
 use std::path::Path;
 
-pub use baseline::{BaseDir, BaseEntry, Baseline, LinkGroup, SameNow, Siblings};
+pub use base_entry::{BaseDir, BaseEntry, Siblings};
+pub use baseline::{Baseline, LinkGroup, SameNow};
 pub use capture::Captured;
 pub use contents::{LoadError, Problem};
+pub use drift::Drift;
 pub use error::CaptureError;
 pub use fingerprint::{RootChange, fingerprint};
 pub use layout::StoreError;

@@ -22,6 +22,12 @@ impl<'a> KnownSiblings<'a> {
         Self { table, next, end }
     }
 
+    /// One record alone.
+    pub(super) fn only(table: &'a StatTable, index: u32) -> Self {
+        let end = table.record(index).map_or(index, |record| record.end.max(index + 1));
+        Self { table: Some(table), next: index, end }
+    }
+
     /// The record of `name`; earlier names are passed over.
     pub(super) fn advance_to(&mut self, name: &[u8]) -> Option<(u32, Record)> {
         let table = self.table?;

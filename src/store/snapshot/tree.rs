@@ -87,7 +87,7 @@ impl Tree {
         })
     }
 
-    fn extras_of<'a>(&'a self, node: &'a Node) -> Option<&'a Extras> {
+    pub(super) fn extras_of<'a>(&'a self, node: &'a Node) -> Option<&'a Extras> {
         match node.kind {
             EntryKind::Directory => self.dir_extras.get(&node.dir).map(|extras| &**extras),
             _ => node.extras.as_deref(),
