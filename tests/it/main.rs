@@ -10,6 +10,7 @@ mod floors;
 mod generated;
 mod hashes;
 mod inside;
+mod inside_renames;
 mod inside_view;
 mod lifecycle;
 mod log;
