@@ -45,9 +45,9 @@ pub use layout::StoreError;
 pub use manifest::{Extras, Location, Manifest, ManifestEntry, NO_PARENT, ParseManifestError};
 pub use materialise::MaterialiseError;
 pub use pack::Damage;
-pub use policy::{CapturePolicy, CaptureProgress, CaptureRoot, Exclude};
+pub use policy::{CapturePolicy, CaptureProgress, CaptureRoot, Durability, Exclude, KeepLimit};
 pub use seal::{Sealed, hash_roots, still_equal};
-pub use special::Special;
+pub use special::{OverlayMark, Special};
 
 use capture::Request;
 use contents::Contents;
@@ -78,6 +78,19 @@ impl SnapshotStore {
         progress: &(dyn Fn(CaptureProgress) + Sync),
     ) -> Result<Captured, CaptureError> {
         capture::capture(&self.layout, &Request { project, roots, policy, progress })
+    }
+
+    /// Hashes the trees like [`hash_roots`], and keeps the contents of small files in one pack, so that they can be
+    /// shown later: [`Self::load`] and [`Self::read_content`] give them back. Contents that were not kept, and those of
+    /// a pack that was lost, are [`LoadError::NotKept`].
+    pub fn seal_roots(
+        &self,
+        roots: &[CaptureRoot],
+        policy: &CapturePolicy,
+        keep: KeepLimit,
+        durability: Durability,
+    ) -> Result<(Sealed, SnapshotRef), CaptureError> {
+        seal::seal_roots(&self.layout, roots, policy, (keep, durability))
     }
 
     /// Reads a snapshot's manifest; its hash is checked.
