@@ -16,6 +16,7 @@ pub mod lock;
 pub mod metadata;
 pub mod mmap;
 pub mod mount;
+pub mod overlay_layer;
 pub mod process;
 pub mod relay;
 pub mod remove;

@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 
 /// One attribute.
@@ -80,6 +80,19 @@ fn read_value(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Box<[u8]>>> 
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Removes the attributes that are not among these.
+pub fn remove_others(fd: BorrowedFd<'_>, xattrs: &[Xattr]) -> io::Result<()> {
+    for Xattr { name, .. } in read_all(fd)? {
+        if !xattrs.iter().any(|kept| kept.name == name) {
+            match fremovexattr(fd, &*name) {
+                Ok(()) | Err(Errno::NODATA) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Sets all of them; what the filesystem does not support is left out.

@@ -5,6 +5,7 @@ mod bad_input;
 mod baseline;
 mod damage;
 mod demo;
+mod difference;
 mod failure_never_lands;
 mod floors;
 mod generated;

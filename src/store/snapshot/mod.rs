@@ -5,6 +5,7 @@ mod baseline;
 mod capture;
 mod compare;
 mod contents;
+mod difference;
 mod drift;
 mod error;
 mod fast;
@@ -13,6 +14,7 @@ mod gather;
 mod git_roots;
 mod large;
 mod largest;
+mod lay_out;
 mod layout;
 mod manifest;
 mod materialise;
@@ -38,9 +40,11 @@ pub use base_entry::{BaseDir, BaseEntry, Siblings};
 pub use baseline::{Baseline, LinkGroup, SameNow};
 pub use capture::Captured;
 pub use contents::{LoadError, Problem};
+pub use difference::Difference;
 pub use drift::Drift;
 pub use error::CaptureError;
 pub use fingerprint::{RootChange, fingerprint};
+pub use lay_out::Style;
 pub use layout::StoreError;
 pub use manifest::{Extras, Location, Manifest, ManifestEntry, NO_PARENT, ParseManifestError};
 pub use materialise::MaterialiseError;
@@ -53,6 +57,7 @@ use capture::Request;
 use contents::Contents;
 use layout::Layout;
 
+use crate::model::Text;
 use crate::model::event::SnapshotRef;
 
 /// The store of one state directory: its `snapshots/` and `cache/`.
@@ -103,6 +108,23 @@ impl SnapshotStore {
     /// leaves is the caller's to remove.
     pub fn materialise(&self, manifest: &Manifest, dest: &Path) -> Result<(), MaterialiseError> {
         materialise::materialise(&self.layout, manifest, dest)
+    }
+
+    /// What differs between a root of a snapshot and the tree that is at `live_root` today, looked at under the policy of
+    /// the capture. What stat tells is not read again if some capture has read it since.
+    pub fn difference<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+        root: &Text,
+        live_root: &Path,
+        policy: &CapturePolicy,
+    ) -> Result<Difference<'a>, CaptureError> {
+        difference::difference(
+            &self.layout,
+            manifest,
+            &CaptureRoot { name: root.clone(), path: live_root.into() },
+            policy,
+        )
     }
 
     /// The content of one entry (of a link its target, of anything else nothing), hashed again.
