@@ -87,6 +87,8 @@
 //! - `mount`: Which filesystem a path is on, as far as renames go: two paths are on the same place if a rename
 //!   between them cannot answer EXDEV
 //! - `mount_table`: The mount table, as `/proc/self/mountinfo` has it
+//! - `overlay_layer`: The marks of an overlay's layer: whiteouts and opaque directories, as a mount with `userxattr`
+//!   understands them
 //! - `process`: One child process in a process group of its own: spawned unchanged, waited for by pidfd, killed as a
 //!   group
 //! - `relay`: Moving bytes between an agent and the guard's own standard streams: byte-exact, unbuffered, never

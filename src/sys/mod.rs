@@ -21,6 +21,7 @@ pub mod metadata;
 pub mod mmap;
 pub mod mount;
 pub mod mount_table;
+pub mod overlay_layer;
 pub mod process;
 pub mod relay;
 pub mod remove;
