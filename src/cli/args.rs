@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::diff::DiffArgs;
+
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
 /// nothing.
 #[derive(Debug, Parser)]
@@ -51,6 +53,8 @@ pub enum Command {
     Log(LogArgs),
     /// Show all about one run
     Show(ShowArgs),
+    /// Show what a run changed, as a patch; with two runs, how they differ
+    Diff(DiffArgs),
     /// Finish or take back interrupted commits, write missing records, sweep leftovers
     #[command(
         after_long_help = "Examples:\n  agentguard recover\n\nExits with 1 if something could not be recovered; `run` and `replay` recover by themselves."

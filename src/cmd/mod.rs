@@ -2,6 +2,7 @@
 //! Knows nothing of the command line's grammar, of exit codes, or of which stream the writer is.
 
 pub mod demo;
+pub mod diff;
 pub mod fsck;
 pub mod log;
 pub mod manifest;

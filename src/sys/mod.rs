@@ -12,6 +12,7 @@ pub mod durable;
 pub mod hard_links;
 pub mod host;
 pub mod identity;
+pub mod interrupt;
 pub mod lock;
 pub mod metadata;
 pub mod mmap;

@@ -25,7 +25,7 @@ mod wire;
 use std::path::Path;
 
 pub use capture::Captured;
-pub use contents::{LoadError, Problem};
+pub use contents::{Contents, LoadError, Problem};
 pub use error::CaptureError;
 pub use fingerprint::{RootChange, fingerprint};
 pub use layout::StoreError;
@@ -36,7 +36,6 @@ pub use policy::{CapturePolicy, CaptureProgress, CaptureRoot, Exclude};
 pub use seal::{Sealed, hash_roots, still_equal};
 
 use capture::Request;
-use contents::Contents;
 use layout::Layout;
 
 use crate::model::event::SnapshotRef;
@@ -81,6 +80,11 @@ impl SnapshotStore {
     /// The content of one entry (of a link its target, of anything else nothing), hashed again.
     pub fn read_content(&self, manifest: &Manifest, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
         Contents::new(&self.layout, manifest).read(entry)
+    }
+
+    /// The contents of a manifest's entries, for who reads many of them: each pack is opened once.
+    pub fn contents<'a>(&'a self, manifest: &'a Manifest) -> Contents<'a> {
+        Contents::new(&self.layout, manifest)
     }
 
     /// Gives a damaged file of the store a name under which nothing relies on it: the next capture reads the live
