@@ -16,6 +16,7 @@ pub mod held;
 pub mod host;
 pub mod identity;
 pub mod inside;
+pub mod interrupt;
 pub mod lock;
 pub mod metadata;
 pub mod mmap;

@@ -62,7 +62,8 @@ pub(super) fn load(layout: &Layout, snapshot: &SnapshotRef) -> Result<Manifest, 
 }
 
 /// The packs of one manifest, opened as they are needed.
-pub(super) struct Contents<'a> {
+#[derive(Debug)]
+pub struct Contents<'a> {
     layout: &'a Layout,
     manifest: &'a Manifest,
     packs: Mutex<HashMap<Digest, Arc<Pack>>>,
@@ -85,8 +86,8 @@ impl<'a> Contents<'a> {
         Ok(pack)
     }
 
-    /// The whole content of a file entry.
-    pub(super) fn read(&self, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
+    /// The whole content of an entry (of a link its target, of anything else but a file nothing), hashed again.
+    pub fn read(&self, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
         match entry.location {
             _ if entry.kind == EntryKind::Symlink => Ok(entry.target().to_vec()),
             _ if entry.kind != EntryKind::File || entry.size == 0 => Ok(Vec::new()),

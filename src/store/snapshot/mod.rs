@@ -39,7 +39,7 @@ use std::path::Path;
 pub use base_entry::{BaseDir, BaseEntry, Siblings};
 pub use baseline::{Baseline, LinkGroup, SameNow};
 pub use capture::Captured;
-pub use contents::{LoadError, Problem};
+pub use contents::{Contents, LoadError, Problem};
 pub use difference::Difference;
 pub use drift::Drift;
 pub use error::CaptureError;
@@ -54,7 +54,6 @@ pub use seal::{Sealed, hash_roots, still_equal};
 pub use special::{OverlayMark, Special};
 
 use capture::Request;
-use contents::Contents;
 use layout::Layout;
 
 use crate::model::Text;
@@ -140,6 +139,11 @@ impl SnapshotStore {
     /// The content of one entry (of a link its target, of anything else nothing), hashed again.
     pub fn read_content(&self, manifest: &Manifest, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
         Contents::new(&self.layout, manifest).read(entry)
+    }
+
+    /// The contents of a manifest's entries, for who reads many of them: each pack is opened once.
+    pub fn contents<'a>(&'a self, manifest: &'a Manifest) -> Contents<'a> {
+        Contents::new(&self.layout, manifest)
     }
 
     /// Gives a damaged file of the store a name under which nothing relies on it: the next capture reads the live
