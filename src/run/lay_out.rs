@@ -19,6 +19,7 @@ use super::ended::Life;
 use super::environment::{self, AttemptPlaces, Nested};
 use super::scene::{PRIVATE, Private, Scene, Way, mount_point};
 use super::signals::{Signals, Worked, interruptible};
+use super::snapshot::apply_recorded;
 use super::workspace::UPPER;
 
 /// Directory of a run that the kernel needs beside an overlay's upper layer.
@@ -265,7 +266,17 @@ impl StagePlan<'_> {
             hollow: passthrough.map(Text::to_path_buf).collect(),
         };
         let hollow = if scene.way.is_moved() { Hollow::Linked } else { Hollow::Mounted };
-        let work = move || clone_copy::make(&from, &to, &left_out, hollow);
+        let recorded = match &life.spec.inputs.source {
+            InputSource::Recorded(snapshot) => Some(snapshot.clone()),
+            InputSource::Live(_) => None,
+        };
+        let (spec, state) = (life.spec.clone(), life.state.path().to_path_buf());
+        let work = move || {
+            clone_copy::make(&from, &to, &left_out, hollow, |copy| match recorded {
+                Some(snapshot) => apply_recorded(&snapshot, &spec, &state, copy).map_err(io::Error::other),
+                None => Ok(()),
+            })
+        };
         match interruptible(signals, work).await.map_err(LayOutError::Thread)? {
             Worked::Done(made) => made.map(|base| Worked::Done(Some(base))).map_err(LayOutError::Copy),
             Worked::Cancelled(signal) => Ok(Worked::Cancelled(signal)),

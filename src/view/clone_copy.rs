@@ -72,7 +72,15 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CopyErro
 }
 
 /// Copies a tree, which must not be there yet; what an error leaves is the caller's to remove.
-pub fn make(from: &Path, to: &Path, left_out: &LeftOut, hollow: Hollow) -> Result<CopyBase, CopyError> {
+///
+/// `amend` changes the copy before what it is like is remembered.
+pub fn make(
+    from: &Path,
+    to: &Path,
+    left_out: &LeftOut,
+    hollow: Hollow,
+    amend: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<CopyBase, CopyError> {
     let absent = left_out.absent.iter().filter_map(|path| fs::metadata(path).ok());
     let absent = absent.map(|metadata| {
         use std::os::unix::fs::MetadataExt as _;
@@ -97,6 +105,7 @@ pub fn make(from: &Path, to: &Path, left_out: &LeftOut, hollow: Hollow) -> Resul
             link().map_err(failed("cannot link", &path))?;
         }
     }
+    amend(to).map_err(failed("cannot lay out the recorded snapshot in", to))?;
     let hollow = left_out.hollow.iter().map(|inside| inside.as_os_str().as_bytes().to_vec()).collect();
     let mut base = CopyBase { entries: HashMap::new(), hollow };
     base.remember(to)?;
