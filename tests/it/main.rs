@@ -27,4 +27,5 @@ mod transaction_conflicts;
 mod transaction_crashes;
 mod transaction_limits;
 mod transaction_model;
+mod transaction_process;
 mod transaction_scene;

@@ -277,3 +277,17 @@ pub(crate) fn set_mtime(path: &Path, seconds: i64) {
     let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("time");
 }
+
+/// What stands at a path and what is in it, both of one moment, and without waiting for the clock to tick.
+pub(crate) fn seen_now(path: &Path) -> (agentguard::store::transaction::Seen, String) {
+    use std::io::Read as _;
+    loop {
+        let mut file = fs::File::open(path).expect("opened");
+        let stat = agentguard::sys::walk::stat_of(&file).expect("stat");
+        let mut content = String::new();
+        file.read_to_string(&mut content).expect("read");
+        if agentguard::sys::walk::stat_of(&file).expect("stat") == stat {
+            return (agentguard::store::transaction::Seen::of(&stat), content);
+        }
+    }
+}

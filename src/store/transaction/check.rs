@@ -102,10 +102,10 @@ fn operation_check(operation: &Operation, hands: &mut Hands<'_>, mounts: &mut Mo
     let found = look(own).map_err(Trouble::at("cannot look at what is staged for"))?;
     match &operation.action {
         Action::Place { after, .. } | Action::Replace { after, .. } => match found {
-            Some(stat) if after.fits(&stat) => Ok(()),
+            Some(stat) if hands.facts.fits(after, &stat) => Ok(()),
             _ => Err(Trouble::Gone),
         },
-        _ if found.is_some() => Err(Trouble::Io("nothing may be where it goes:", io::ErrorKind::AlreadyExists.into())),
+        _ if found.is_some() => Err(Trouble::Io("something is where it would be put aside:", Errno::EXIST.into())),
         _ => Ok(()),
     }
 }
@@ -117,7 +117,7 @@ fn unchanged(live: Spot<'_>, before: &Seen, who: Privilege) -> Result<(), Troubl
         found => found.map_err(Trouble::at("cannot look at"))?,
     };
     let same = before.fits(&stat) && before.ctime.is_none_or(|ctime| ctime == stat.ctime);
-    if !same || !before.is_deeply(live).map_err(Trouble::at("cannot look at"))? {
+    if !same || !before.is_deeply(live, &|stat| *stat).map_err(Trouble::at("cannot look at"))? {
         return Err(Trouble::Conflict);
     }
     if fixed == Fixed::Yes {

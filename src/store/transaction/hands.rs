@@ -38,7 +38,25 @@ pub(super) struct Facts<'a> {
     pub(super) who: Privilege,
     pub(super) past: Past,
     /// Metadata that the plan itself changes, by inode: a displaced object may be another name of it.
-    adjusted: HashMap<u64, (&'a Attributes, &'a Attributes)>,
+    adjusted: HashMap<u64, Ends<'a>>,
+}
+
+/// The metadata at both ends of a change.
+type Ends<'a> = (&'a Attributes, &'a Attributes);
+
+/// Whether each field of a stat is from the one or the other end.
+fn is_between(stat: &Stat, (before, after): &Ends<'_>) -> bool {
+    let either = |test: &dyn Fn(&Attributes) -> bool| test(before) || test(after);
+    either(&|end| end.mode == stat.permissions())
+        && either(&|end| end.uid == stat.uid)
+        && either(&|end| end.gid == stat.gid)
+        && either(&|end| end.mtime.is_none_or(|mtime| mtime == stat.mtime))
+}
+
+/// The stat of an object that has these attributes.
+fn with(stat: &Stat, end: &Attributes) -> Stat {
+    let mode = stat.mode & !0o7777 | end.mode;
+    Stat { mode, uid: end.uid, gid: end.gid, mtime: end.mtime.unwrap_or(stat.mtime), ..*stat }
 }
 
 /// Open directories, and what is known.
@@ -77,34 +95,75 @@ impl Facts<'_> {
     /// Whether what stands at a name is still what was seen; its ctime does not count.
     pub(super) fn is_still(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<bool> {
         match look(spot)? {
-            Some(stat) => Ok(self.fits(seen, &stat) && seen.is_deeply(spot)?),
-            None => Ok(false),
+            Some(stat) if self.fits(seen, &stat) => self.is_deeply(spot, seen),
+            _ => Ok(false),
         }
     }
 
-    fn fits(&self, seen: &Seen, stat: &Stat) -> bool {
+    /// A tree may hold other names of files whose metadata the plan changes: it was hashed with what they had at the
+    /// one or the other end of that change.
+    fn is_deeply(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<bool> {
+        if seen.is_deeply(spot, &|stat| *stat)? {
+            return Ok(true);
+        }
+        if self.adjusted.is_empty() || seen.below.is_none() {
+            return Ok(false);
+        }
+        let counted_as = |stat: &Stat, choose: &dyn Fn(&Ends<'_>) -> Stat| match self.adjusted.get(&stat.ino) {
+            Some(ends) if is_between(stat, ends) => choose(ends),
+            _ => *stat,
+        };
+        let as_before = |stat: &Stat| counted_as(stat, &|ends| with(stat, ends.0));
+        let as_after = |stat: &Stat| counted_as(stat, &|ends| with(stat, ends.1));
+        Ok(seen.is_deeply(spot, &as_before)? || seen.is_deeply(spot, &as_after)?)
+    }
+
+    /// Whether a stat is of what was seen, or of another name of something whose metadata the plan changes.
+    pub(super) fn fits(&self, seen: &Seen, stat: &Stat) -> bool {
         seen.fits(stat)
-            || self.adjusted.get(&seen.ino).is_some_and(|(before, after)| {
-                let like = |one: &Attributes| {
-                    let mtime = one.mtime.unwrap_or(seen.mtime);
-                    Seen { mode: one.mode, uid: one.uid, gid: one.gid, mtime, ..seen.clone() }.fits(stat)
-                };
-                like(before) || like(after)
+            || self.adjusted.get(&seen.ino).is_some_and(|ends| {
+                is_between(stat, ends) && [ends.0, ends.1].iter().any(|end| seen.fits(&with(stat, end)))
             })
     }
 
-    /// A directory that leaves its parent must be writable itself (its `..` changes): lifts its mode if it is not.
-    pub(super) fn lift(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<()> {
+    /// A live directory that leaves its parent must be writable itself (its `..` changes): lifts its mode if it is not.
+    /// A conflict if somebody has changed the mode.
+    pub(super) fn lift(&self, spot: Spot<'_>, seen: &Seen) -> Result<Lifted, Trouble> {
         if !self.needs_lifting(seen) {
-            return Ok(());
+            return Ok(Lifted::default());
         }
-        let held = Held::open(spot.0, spot.1)?;
-        if seen.is_object(&held.stat()?) { held.set_mode(seen.mode | WRITE) } else { Ok(()) }
+        let held = match Held::open(spot.0, spot.1) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Trouble::Conflict),
+            held => held.map_err(LIFT)?,
+        };
+        let stat = held.stat().map_err(LIFT)?;
+        let mode = stat.permissions();
+        if !seen.is_object(&stat) {
+            // Somebody else's: the rename meets it as it is.
+            return Ok(Lifted::default());
+        }
+        if mode != seen.mode && !(self.past == Past::Interrupted && mode == seen.mode | WRITE) {
+            return Err(Trouble::Conflict);
+        }
+        held.set_mode(seen.mode | WRITE).map_err(LIFT)?;
+        Ok(Lifted(Some((held, seen.mode))))
     }
 
-    /// Puts a mode back that was lifted, here or by a process that was killed.
+    /// The same for what is in the run's own directory, whatever it is.
+    pub(super) fn lift_own(&self, spot: Spot<'_>) -> Result<Lifted, Trouble> {
+        if self.who == Privilege::Root {
+            return Ok(Lifted::default());
+        }
+        let closed = |stat: &Stat| stat.kind() == ObjectKind::Directory && stat.permissions() & WRITE == 0;
+        let Some(stat) = look(spot).map_err(LIFT)?.filter(closed) else { return Ok(Lifted::default()) };
+        let held = Held::open(spot.0, spot.1).map_err(LIFT)?;
+        held.set_mode(stat.permissions() | WRITE).map_err(LIFT)?;
+        Ok(Lifted(Some((held, stat.permissions()))))
+    }
+
+    /// Puts a mode back that a killed process had lifted.
     pub(super) fn settle(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<()> {
-        if !self.needs_lifting(seen) {
+        if self.past == Past::Fresh || !self.needs_lifting(seen) {
             return Ok(());
         }
         let held = match Held::open(spot.0, spot.1) {
@@ -120,6 +179,19 @@ impl Facts<'_> {
         self.who == Privilege::Ordinary && seen.kind == ObjectKind::Directory && seen.mode & WRITE == 0
     }
 }
+
+/// A directory whose mode was lifted for a rename, and the mode it gets back, wherever it is by then.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Lifted(Option<(Held, u32)>);
+
+impl Lifted {
+    pub(super) fn put_back(self) -> io::Result<()> {
+        self.0.map_or(Ok(()), |(held, mode)| held.set_mode(mode))
+    }
+}
+
+const LIFT: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot lift the mode of", source);
 
 /// The owner's write permission.
 const WRITE: u32 = 0o200;

@@ -45,10 +45,9 @@ impl Move<'_> {
 
     /// The run's own object becomes the live one.
     fn hand_over(&self, seen: &Seen) -> Result<(), Trouble> {
-        self.facts.lift(self.own, seen).map_err(LIFT)?;
-        let moved = without_replacing_at(self.own, self.live);
-        let moved = moved.and_then(|()| crash::point("apply.moved"));
-        let settled = self.facts.settle(self.own, seen).and_then(|()| self.facts.settle(self.live, seen));
+        let lifted = self.facts.lift_own(self.own)?;
+        let moved = without_replacing_at(self.own, self.live).and_then(|()| crash::point("apply.moved"));
+        let settled = lifted.put_back().and_then(|()| self.settle(&[seen]));
         match moved {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Trouble::Conflict),
             moved => moved.and(settled).map_err(Trouble::at("cannot publish")),
@@ -57,10 +56,9 @@ impl Move<'_> {
 
     /// The live object becomes the run's own, if it is the one that was seen.
     fn take_over(&self, seen: &Seen) -> Result<(), Trouble> {
-        self.facts.lift(self.live, seen).map_err(LIFT)?;
-        let moved = without_replacing_at(self.live, self.own);
-        let moved = moved.and_then(|()| crash::point("apply.moved"));
-        let settled = self.facts.settle(self.live, seen).and_then(|()| self.facts.settle(self.own, seen));
+        let lifted = self.facts.lift(self.live, seen)?;
+        let moved = without_replacing_at(self.live, self.own).and_then(|()| crash::point("apply.moved"));
+        let settled = lifted.put_back().and_then(|()| self.settle(&[seen]));
         match moved {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Trouble::Conflict),
             moved => moved.and(settled).map_err(Trouble::at("cannot put aside")),
@@ -68,20 +66,28 @@ impl Move<'_> {
     }
 
     fn exchange(&self, live: &Seen, own: &Seen) -> Result<(), Trouble> {
-        let facts = self.facts;
-        facts.lift(self.live, live).and_then(|()| facts.lift(self.own, own)).map_err(LIFT)?;
+        let lifted = self.facts.lift(self.live, live)?;
+        let moved = match self.facts.lift_own(self.own) {
+            Ok(also) => self.swap().and(also.put_back().map_err(SETTLE)),
+            Err(trouble) => Err(trouble),
+        };
+        moved.and(lifted.put_back().and_then(|()| self.settle(&[live, own])).map_err(SETTLE))
+    }
+
+    /// Modes that a killed process had lifted: each object may be at either name.
+    fn settle(&self, objects: &[&Seen]) -> io::Result<()> {
+        let mut both = objects.iter().flat_map(|seen| [(self.live, *seen), (self.own, *seen)]);
+        both.try_for_each(|(spot, seen)| self.facts.settle(spot, seen))
+    }
+
+    fn swap(&self) -> Result<(), Trouble> {
         let moved = match exchange_at(self.live, self.own) {
             Ok(Exchanged::Swapped) => crash::point("apply.moved"),
             Ok(Exchanged::Unsupported) => Err(Errno::OPNOTSUPP.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Trouble::Conflict),
             Err(error) => Err(error),
         };
-        // Each of the two may be at either name now.
-        let settle = |spot| facts.settle(spot, live).and_then(|()| facts.settle(spot, own));
-        let settled = settle(self.live).and_then(|()| settle(self.own));
-        match moved {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Trouble::Conflict),
-            moved => moved.and(settled).map_err(Trouble::at("cannot exchange")),
-        }
+        moved.map_err(Trouble::at("cannot exchange"))
     }
 
     /// Exchanges the staged object with the live one. Somebody may have saved between our check and our rename: what
@@ -92,8 +98,7 @@ impl Move<'_> {
             None => return Err(Trouble::Gone),
             Some(stat) if after.is_object(&stat) => self.exchange(before, after)?,
             Some(_) => {
-                let settled = self.facts.settle(self.live, after);
-                settled.and_then(|()| self.facts.settle(self.own, before)).map_err(SETTLE)?;
+                self.settle(&[before, after]).map_err(SETTLE)?;
             }
         }
         if self.facts.is_still(self.own, before).map_err(LOOK)? {
@@ -109,7 +114,7 @@ impl Move<'_> {
             None => self.take_over(before)?,
             // Something else of ours; a plan never says so.
             Some(_) if self.facts.past == Past::Fresh && look(self.live).map_err(LOOK)?.is_some() => {
-                return Err(Trouble::at("cannot put aside over another")(io::ErrorKind::AlreadyExists.into()));
+                return Err(Trouble::Io("cannot put aside over another", Errno::EXIST.into()));
             }
             Some(_) => self.facts.settle(self.own, before).map_err(SETTLE)?,
         }
@@ -153,8 +158,7 @@ impl Move<'_> {
         let facts = self.facts;
         match look(self.own).map_err(LOOK)? {
             Some(stat) if after.is_object(&stat) => {
-                let settled = facts.settle(self.own, after).and_then(|()| facts.settle(self.live, before));
-                return settled.map(|()| TakenBack::Done).map_err(SETTLE);
+                return self.settle(&[before, after]).map(|()| TakenBack::Done).map_err(SETTLE);
             }
             // Somebody took away what was displaced, or what was staged.
             None if look(self.live).map_err(LOOK)?.is_some_and(|stat| after.is_object(&stat)) => {
@@ -196,5 +200,4 @@ impl Move<'_> {
 }
 
 const LOOK: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot look at", source);
-const LIFT: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot lift the mode of", source);
 const SETTLE: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot put back the mode of", source);
