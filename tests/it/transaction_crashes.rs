@@ -7,6 +7,8 @@ use std::fs;
 use agentguard::store::transaction::{Plan, apply, check, complete, flush, reverse};
 use agentguard::sys::crash::POINTS;
 
+use crate::project::{is_root, skip};
+use crate::publish::has_strace;
 use crate::transaction_process::{Road, Written, told};
 use crate::transaction_scene::{Directories, Kind, Scene, commit, exact, set_mode, set_mtime, shape};
 
@@ -27,7 +29,8 @@ fn scene() -> (Scene, Plan) {
     for name in ["d/closed/edit", "d/edit"] {
         fs::write(scene.new_one(name), "new").expect("written");
     }
-    set_mode(&scene.new_one("d/mode"), 0o400);
+    set_mode(&scene.live("d/mode"), 0o444);
+    set_note(&scene.new_one("d/mode"));
     Kind::Tree(0o500).make(&scene.live("d/gone"), "old");
     Kind::Tree(0o500).make(&scene.live("d/retyped"), "old");
     Kind::Link.make(&scene.new_one("d/retyped"), "new");
@@ -42,6 +45,13 @@ fn scene() -> (Scene, Plan) {
     }
     let plan = scene.plan(Directories::Merged);
     (scene, plan)
+}
+
+/// An attribute, which its owner cannot write to a file that he may not write to.
+fn set_note(path: &std::path::Path) {
+    set_mode(path, 0o600);
+    rustix::fs::setxattr(path, "user.note", b"new", rustix::fs::XattrFlags::empty()).expect("attribute");
+    set_mode(path, 0o400);
 }
 
 #[test]
@@ -100,6 +110,59 @@ fn a_failing_disk_at_every_passage_of_every_point_leaves_everything_old() {
             assert_eq!(shape(&scene.live("")), wanted, "{context}");
         }
     }
+}
+
+/// The calls that change a tree, each with how often root and others make it.
+const CALLS: [(&str, u32, u32); 4] =
+    [("renameat2", 5, 5), ("fchmodat", 1, 14), ("utimensat", 2, 2), ("setxattr", 1, 1)];
+
+/// Strikes at each of the calls in turn, in a scene of its own, until there is no such call any more.
+fn at_every_call(strike: &str, judge: impl Fn(&str, &Struck)) {
+    if !has_strace() {
+        return skip("strace", "not installed");
+    }
+    for (call, as_root, as_other) in CALLS {
+        for number in 1.. {
+            let (scene, plan) = scene();
+            let (old, wanted) = (exact(&scene.live("")), shape(&scene.new_one("")));
+            let written = Written::new(&scene, &plan);
+            let outcome = written.traced(Road::Apply, call, &format!("{strike}:when={number}"));
+            if outcome.as_deref() == Some("applied") {
+                assert!(number > if is_root() { as_root } else { as_other }, "{call} was called {} times", number - 1);
+                break;
+            }
+            judge(&format!("{call} {number}"), &Struck { scene, plan, old, wanted, outcome });
+        }
+    }
+}
+
+/// A scene after a strike.
+struct Struck {
+    scene: Scene,
+    plan: Plan,
+    old: Vec<String>,
+    wanted: Vec<String>,
+    outcome: Option<String>,
+}
+
+#[test]
+fn a_kill_at_every_system_call_that_changes_the_tree_is_completed() {
+    at_every_call("signal=KILL", |call, struck| {
+        assert_eq!(struck.outcome, None, "{call}");
+        assert_eq!(told(&complete(&struck.plan)), "applied", "{call}");
+        assert_eq!(shape(&struck.scene.live("")), struck.wanted, "{call}");
+        assert_eq!(told(&commit(&reverse(&struck.plan).expect("reversed"))), "applied", "{call}, undone");
+        assert_eq!(exact(&struck.scene.live("")), struck.old, "{call}, undone");
+    });
+}
+
+#[test]
+fn an_error_of_any_system_call_that_changes_the_tree_leaves_everything_old() {
+    at_every_call("error=EIO", |call, struck| {
+        let outcome = struck.outcome.as_deref().expect("no crash");
+        assert!(outcome.starts_with("error"), "{call}: {outcome}");
+        assert_eq!(exact(&struck.scene.live("")), struck.old, "{call}: {outcome}");
+    });
 }
 
 #[test]

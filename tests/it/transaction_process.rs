@@ -33,19 +33,39 @@ impl Written {
 
     /// Starts the process; `fault` arms a crash point.
     pub(crate) fn spawn(&self, road: Road, fault: &str) -> Child {
+        self.command(&[], road).env("AGENTGUARD_FAULT", fault).spawn().expect("spawned")
+    }
+
+    /// Runs it under strace(1), which strikes as `inject` says.
+    pub(crate) fn traced(&self, road: Road, calls: &str, inject: &str) -> Option<String> {
+        let trace = format!("trace={calls}");
+        let inject = format!("inject={calls}:{inject}");
+        let prefix = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        self.end(self.command(&prefix, road).spawn().expect("strace"))
+    }
+
+    fn command(&self, prefix: &[&str], road: Road) -> Command {
         let _ = fs::remove_file(&self.outcome);
-        Command::new(std::env::current_exe().expect("this binary"))
+        let binary = std::env::current_exe().expect("this binary");
+        let mut command = match prefix.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary);
+                command
+            }
+            None => Command::new(binary),
+        };
+        command
             .args(["--exact", "transaction_process::carries_out_the_plan_that_it_is_given", "--quiet"])
             .env("TRANSACTION_PLAN", &self.plan)
             .env("TRANSACTION_DIGEST", self.digest.to_string())
             .env("TRANSACTION_OUTCOME", &self.outcome)
             .env("TRANSACTION_ROAD", format!("{road:?}"))
-            .env("AGENTGUARD_FAULT", fault)
+            .env_remove("AGENTGUARD_FAULT")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("spawned")
+            .stderr(Stdio::null());
+        command
     }
 
     /// Runs it to its end; what came of it, or none if it was killed.

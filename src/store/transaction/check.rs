@@ -18,10 +18,11 @@ use crate::sys::walk::ObjectKind;
 
 use super::attributes::adjustable;
 use super::directories::split;
-use super::entry::{self, Passage, is_sticky_of_others};
+use super::entry::{self, is_sticky_of_others};
 use super::error::{ApplyError, Trouble, unreachable};
 use super::finish::directories;
 use super::hands::{Hands, Past, Privilege};
+use super::passage::Passage;
 use super::plan::{Action, Operation, Plan};
 use super::seen::{Seen, look};
 
@@ -45,7 +46,7 @@ pub fn check(plan: &Plan) -> Result<(), ApplyError> {
         findings.take(operation.path.as_bytes(), operation_check(operation, &mut hands, &mut mounts));
     }
     findings.take(&plan.root.0, room(plan, &hands));
-    let closed = passage.close(&mut hands);
+    let closed = passage.close(&mut hands.live);
     findings.judged()?;
     closed.map_err(|source| Trouble::Io("cannot put back a mode below", source).of(&plan.root.0))
 }

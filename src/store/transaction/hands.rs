@@ -1,5 +1,6 @@
 //! What an apply works with: the open directories, and what it knows about whom it acts for.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -36,7 +37,7 @@ pub(super) enum Past {
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     pub(super) who: Privilege,
-    pub(super) past: Past,
+    past: Cell<Past>,
     /// Metadata that the plan itself changes, by inode: a displaced object may be another name of it.
     adjusted: HashMap<u64, Ends<'a>>,
 }
@@ -86,12 +87,16 @@ impl<'a> Hands<'a> {
         Ok(Self {
             live: Beneath::new(root, &plan.parents),
             places: Places::default(),
-            facts: Facts { who, past, adjusted: adjusted.collect() },
+            facts: Facts { who, past: Cell::new(past), adjusted: adjusted.collect() },
         })
     }
 }
 
 impl Facts<'_> {
+    pub(super) fn past(&self) -> Past {
+        self.past.get()
+    }
+
     /// Whether what stands at a name is still what was seen; its ctime does not count.
     pub(super) fn is_still(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<bool> {
         match look(spot)? {
@@ -142,7 +147,7 @@ impl Facts<'_> {
             // Somebody else's: the rename meets it as it is.
             return Ok(Lifted::default());
         }
-        if mode != seen.mode && !(self.past == Past::Interrupted && mode == seen.mode | WRITE) {
+        if mode != seen.mode && !(self.past() == Past::Interrupted && mode == seen.mode | WRITE) {
             return Err(Trouble::Conflict);
         }
         held.set_mode(seen.mode | WRITE).map_err(LIFT)?;
@@ -163,7 +168,7 @@ impl Facts<'_> {
 
     /// Puts a mode back that a killed process had lifted.
     pub(super) fn settle(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<()> {
-        if self.past == Past::Fresh || !self.needs_lifting(seen) {
+        if self.past() == Past::Fresh || !self.needs_lifting(seen) {
             return Ok(());
         }
         let held = match Held::open(spot.0, spot.1) {
@@ -186,8 +191,10 @@ impl Facts<'_> {
 pub(super) struct Lifted(Option<(Held, u32)>);
 
 impl Lifted {
-    pub(super) fn put_back(self) -> io::Result<()> {
-        self.0.map_or(Ok(()), |(held, mode)| held.set_mode(mode))
+    /// A mode that cannot be put back is from now on known as one that a killed process had lifted.
+    pub(super) fn put_back(self, facts: &Facts<'_>) -> io::Result<()> {
+        let put_back = self.0.map_or(Ok(()), |(held, mode)| held.set_mode(mode));
+        put_back.inspect_err(|_| facts.past.set(Past::Interrupted))
     }
 }
 

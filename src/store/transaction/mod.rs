@@ -25,6 +25,7 @@ mod forget;
 mod hands;
 mod moves;
 mod parents;
+mod passage;
 mod plan;
 mod plan_file;
 mod reverse;

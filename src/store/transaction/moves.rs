@@ -38,7 +38,7 @@ impl Move<'_> {
         match look(self.live).map_err(LOOK)? {
             Some(stat) if after.is_object(&stat) => self.facts.settle(self.live, after).map_err(SETTLE),
             // It was placed, and somebody has replaced or removed it since. Nobody else moves what is staged.
-            _ if own.is_none() && self.facts.past == Past::Interrupted => Ok(()),
+            _ if own.is_none() && self.facts.past() == Past::Interrupted => Ok(()),
             _ => Err(Trouble::Gone),
         }
     }
@@ -47,7 +47,7 @@ impl Move<'_> {
     fn hand_over(&self, seen: &Seen) -> Result<(), Trouble> {
         let lifted = self.facts.lift_own(self.own)?;
         let moved = without_replacing_at(self.own, self.live).and_then(|()| crash::point("apply.moved"));
-        let settled = lifted.put_back().and_then(|()| self.settle(&[seen]));
+        let settled = lifted.put_back(self.facts).and_then(|()| self.settle(&[seen]));
         match moved {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Trouble::Conflict),
             moved => moved.and(settled).map_err(Trouble::at("cannot publish")),
@@ -58,7 +58,7 @@ impl Move<'_> {
     fn take_over(&self, seen: &Seen) -> Result<(), Trouble> {
         let lifted = self.facts.lift(self.live, seen)?;
         let moved = without_replacing_at(self.live, self.own).and_then(|()| crash::point("apply.moved"));
-        let settled = lifted.put_back().and_then(|()| self.settle(&[seen]));
+        let settled = lifted.put_back(self.facts).and_then(|()| self.settle(&[seen]));
         match moved {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Trouble::Conflict),
             moved => moved.and(settled).map_err(Trouble::at("cannot put aside")),
@@ -68,10 +68,10 @@ impl Move<'_> {
     fn exchange(&self, live: &Seen, own: &Seen) -> Result<(), Trouble> {
         let lifted = self.facts.lift(self.live, live)?;
         let moved = match self.facts.lift_own(self.own) {
-            Ok(also) => self.swap().and(also.put_back().map_err(SETTLE)),
+            Ok(also) => self.swap().and(also.put_back(self.facts).map_err(SETTLE)),
             Err(trouble) => Err(trouble),
         };
-        moved.and(lifted.put_back().and_then(|()| self.settle(&[live, own])).map_err(SETTLE))
+        moved.and(lifted.put_back(self.facts).and_then(|()| self.settle(&[live, own])).map_err(SETTLE))
     }
 
     /// Modes that a killed process had lifted: each object may be at either name.
@@ -113,7 +113,7 @@ impl Move<'_> {
         match look(self.own).map_err(LOOK)? {
             None => self.take_over(before)?,
             // Something else of ours; a plan never says so.
-            Some(_) if self.facts.past == Past::Fresh && look(self.live).map_err(LOOK)?.is_some() => {
+            Some(_) if self.facts.past() == Past::Fresh && look(self.live).map_err(LOOK)?.is_some() => {
                 return Err(Trouble::Io("cannot put aside over another", Errno::EXIST.into()));
             }
             Some(_) => self.facts.settle(self.own, before).map_err(SETTLE)?,
