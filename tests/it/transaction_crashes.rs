@@ -126,7 +126,7 @@ fn at_every_call(strike: &str, judge: impl Fn(&str, &Struck)) {
             let (scene, plan) = scene();
             let (old, wanted) = (exact(&scene.live("")), shape(&scene.new_one("")));
             let written = Written::new(&scene, &plan);
-            let outcome = written.traced(Road::Apply, call, &format!("{strike}:when={number}"));
+            let outcome = written.traced(Road::Apply, &[format!("{call}:{strike}:when={number}")]);
             if outcome.as_deref() == Some("applied") {
                 assert!(number > if is_root() { as_root } else { as_other }, "{call} was called {} times", number - 1);
                 break;
@@ -163,6 +163,42 @@ fn an_error_of_any_system_call_that_changes_the_tree_leaves_everything_old() {
         assert!(outcome.starts_with("error"), "{call}: {outcome}");
         assert_eq!(exact(&struck.scene.live("")), struck.old, "{call}: {outcome}");
     });
+}
+
+#[test]
+fn a_filesystem_without_exchange_gets_three_steps_that_may_be_killed_or_fail() {
+    if !has_strace() {
+        return skip("strace", "not installed");
+    }
+    let without = || "renameat2:error=EINVAL".to_owned();
+    for (strike, least) in [("signal=KILL", 9), ("error=EIO", 9)] {
+        for number in 1.. {
+            let (scene, plan) = scene();
+            let (old, wanted) = (exact(&scene.live("")), shape(&scene.new_one("")));
+            let written = Written::new(&scene, &plan);
+            let context = format!("{strike} {number}");
+            match written.traced(Road::Apply, &[without(), format!("renameat:{strike}:when={number}")]).as_deref() {
+                Some("applied") => {
+                    assert_eq!(shape(&scene.live("")), wanted, "{context}");
+                    assert!(number > least, "{context}: the last");
+                    break;
+                }
+                Some(outcome) => {
+                    assert!(strike == "error=EIO" && outcome.starts_with("error"), "{context}: {outcome}");
+                    assert_eq!(exact(&scene.live("")), old, "{context}");
+                    assert_eq!(told(&apply(&plan)), "applied", "{context}, again");
+                }
+                // Completed where there is an exchange, or by steps again.
+                None if number % 2 == 0 => assert_eq!(told(&complete(&plan)), "applied", "{context}"),
+                None => {
+                    assert_eq!(written.traced(Road::Complete, &[without()]).as_deref(), Some("applied"), "{context}");
+                }
+            }
+            assert_eq!(shape(&scene.live("")), wanted, "{context}");
+            let left = |name: &str| name.contains(".exchange-");
+            assert!(!exact(&scene.new_one("")).iter().any(|line| left(line)), "{context}");
+        }
+    }
 }
 
 #[test]

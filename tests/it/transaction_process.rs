@@ -36,15 +36,18 @@ impl Written {
         self.command(&[], road).env("AGENTGUARD_FAULT", fault).spawn().expect("spawned")
     }
 
-    /// Runs it under strace(1), which strikes as `inject` says.
-    pub(crate) fn traced(&self, road: Road, calls: &str, inject: &str) -> Option<String> {
-        let trace = format!("trace={calls}");
-        let inject = format!("inject={calls}:{inject}");
-        let prefix = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    /// Runs it under strace(1), which strikes as each of `injections` says (`call:error=…`, `call:signal=…:when=…`).
+    pub(crate) fn traced(&self, road: Road, injections: &[String]) -> Option<String> {
+        let calls: Vec<&str> = injections.iter().filter_map(|one| one.split(':').next()).collect();
+        let mut prefix: Vec<String> = ["strace", "-f", "-qq", "-o", "/dev/null", "-e"].map(str::to_owned).to_vec();
+        prefix.push(format!("trace={}", calls.join(",")));
+        for injection in injections {
+            prefix.extend(["-e".to_owned(), format!("inject={injection}")]);
+        }
         self.end(self.command(&prefix, road).spawn().expect("strace"))
     }
 
-    fn command(&self, prefix: &[&str], road: Road) -> Command {
+    fn command(&self, prefix: &[String], road: Road) -> Command {
         let _ = fs::remove_file(&self.outcome);
         let binary = std::env::current_exe().expect("this binary");
         let mut command = match prefix.split_first() {

@@ -68,7 +68,7 @@ impl Move<'_> {
     fn exchange(&self, live: &Seen, own: &Seen) -> Result<(), Trouble> {
         let lifted = self.facts.lift(self.live, live)?;
         let moved = match self.facts.lift_own(self.own) {
-            Ok(also) => self.swap().and(also.put_back(self.facts).map_err(SETTLE)),
+            Ok(also) => self.swap(live, own).and(also.put_back(self.facts).map_err(SETTLE)),
             Err(trouble) => Err(trouble),
         };
         moved.and(lifted.put_back(self.facts).and_then(|()| self.settle(&[live, own])).map_err(SETTLE))
@@ -80,20 +80,56 @@ impl Move<'_> {
         both.try_for_each(|(spot, seen)| self.facts.settle(spot, seen))
     }
 
-    fn swap(&self) -> Result<(), Trouble> {
+    fn swap(&self, live: &Seen, own: &Seen) -> Result<(), Trouble> {
         let moved = match exchange_at(self.live, self.own) {
             Ok(Exchanged::Swapped) => crash::point("apply.moved"),
-            Ok(Exchanged::Unsupported) => Err(Errno::OPNOTSUPP.into()),
+            Ok(Exchanged::Unsupported) => return self.swap_in_steps(&between(live, own)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Trouble::Conflict),
             Err(error) => Err(error),
         };
-        moved.map_err(Trouble::at("cannot exchange"))
+        moved.map_err(EXCHANGE)
+    }
+
+    /// For a filesystem that cannot exchange: the live object waits in the run's own directory while the other takes
+    /// its place. Readers may see nothing for a moment.
+    fn swap_in_steps(&self, between: &[u8]) -> Result<(), Trouble> {
+        let waiting = (self.own.0, between);
+        match without_replacing_at(self.live, waiting) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Trouble::Conflict),
+            moved => moved.and_then(|()| crash::point("apply.moved")).map_err(EXCHANGE)?,
+        }
+        match without_replacing_at(self.own, self.live) {
+            // Somebody has put another there in that moment: theirs stands.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Trouble::Conflict),
+            moved => moved.and_then(|()| crash::point("apply.moved")).map_err(EXCHANGE)?,
+        }
+        without_replacing_at(waiting, self.own).and_then(|()| crash::point("apply.moved")).map_err(EXCHANGE)
+    }
+
+    /// Ends steps that were begun, by the shorter way: what waits goes where its place is free.
+    fn untangle(&self, before: &Seen, after: &Seen) -> Result<(), Trouble> {
+        let between = between(before, after);
+        let waiting = (self.own.0, &*between);
+        if look(waiting).map_err(LOOK)?.is_none() {
+            return Ok(());
+        }
+        let free = if look(self.own).map_err(LOOK)?.is_none() { self.own } else { self.live };
+        let lifted = self.facts.lift_own(waiting)?;
+        let moved = without_replacing_at(waiting, free);
+        let settled = lifted.put_back(self.facts);
+        match moved {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Trouble::Conflict),
+            moved => moved.and(settled).map_err(EXCHANGE),
+        }
     }
 
     /// Exchanges the staged object with the live one. Somebody may have saved between our check and our rename: what
     /// was displaced is looked at, and goes back if it is not what was seen. Measured: check-then-rename loses such an
     /// edit every time, this never.
     pub(super) fn replace(&self, before: &Seen, after: &Seen) -> Result<(), Trouble> {
+        if self.facts.past() == Past::Interrupted {
+            self.untangle(before, after)?;
+        }
         match look(self.own).map_err(LOOK)? {
             None => return Err(Trouble::Gone),
             Some(stat) if after.is_object(&stat) => self.exchange(before, after)?,
@@ -156,6 +192,10 @@ impl Move<'_> {
     /// Undoes [`Self::replace`], if it was done and nobody has touched the result.
     pub(super) fn unreplace(&self, before: &Seen, after: &Seen) -> Result<TakenBack, Trouble> {
         let facts = self.facts;
+        match self.untangle(before, after) {
+            Err(Trouble::Conflict) => return Ok(TakenBack::Kept),
+            other => other?,
+        }
         match look(self.own).map_err(LOOK)? {
             Some(stat) if after.is_object(&stat) => {
                 return self.settle(&[before, after]).map(|()| TakenBack::Done).map_err(SETTLE);
@@ -199,5 +239,11 @@ impl Move<'_> {
     }
 }
 
+/// The name under which an object waits while two are exchanged in steps; the same in both directions.
+fn between(one: &Seen, other: &Seen) -> Vec<u8> {
+    format!(".exchange-{}-{}", one.ino.min(other.ino), one.ino.max(other.ino)).into_bytes()
+}
+
+const EXCHANGE: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot exchange", source);
 const LOOK: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot look at", source);
 const SETTLE: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot put back the mode of", source);
