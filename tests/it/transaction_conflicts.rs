@@ -88,11 +88,14 @@ const EDITS: [Edit; 16] = [
     }),
 ];
 
-/// A tree without the times of the directory that was edited in, which the edit itself has changed.
+/// A tree without the time of the directory that was edited in, which the edit itself has changed, and of a directory
+/// that somebody has put in a file's place, which xfs changes when it is displaced.
 fn but_for_times_of_m(lines: Vec<String>) -> Vec<String> {
     let stamp = |line: &String| line.find('(').zip(line.find(')'));
     let cut = |line: String| match stamp(&line) {
-        Some((from, to)) if line.starts_with("\"m\" ") => format!("{}{}", &line[..from], &line[to..]),
+        Some((from, to)) if line.starts_with("\"m\" ") || line.starts_with("\"m/edit\" 4") => {
+            format!("{}{}", &line[..from], &line[to..])
+        }
         _ => line,
     };
     lines.into_iter().map(cut).collect()

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd as _;
 
-use crate::sys::held::Held;
 use crate::sys::rename::Spot;
-use crate::sys::walk::{self, ObjectKind, Stat};
+use crate::sys::walk::{self, Stat};
 
 use super::attributes::Attributes;
 use super::directories::{Beneath, Places};
@@ -97,9 +96,19 @@ impl Facts<'_> {
         self.past.get()
     }
 
+    /// Something could not be put back: what is found from now on may be this process's own doing.
+    pub(super) fn doubt(&self) {
+        self.past.set(Past::Interrupted);
+    }
+
     /// Whether what stands at a name is still what was seen; its ctime does not count.
     pub(super) fn is_still(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<bool> {
         match look(spot)? {
+            // Of a directory that was moved the time says little, and what is below it everything.
+            Some(stat) if seen.below.is_some() => {
+                let timed = Seen { mtime: stat.mtime, ..seen.clone() };
+                Ok(timed.fits(&stat) && self.is_deeply(spot, seen)?)
+            }
             Some(stat) if self.fits(seen, &stat) => self.is_deeply(spot, seen),
             _ => Ok(false),
         }
@@ -107,7 +116,7 @@ impl Facts<'_> {
 
     /// A tree may hold other names of files whose metadata the plan changes: it was hashed with what they had at the
     /// one or the other end of that change.
-    fn is_deeply(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<bool> {
+    pub(super) fn is_deeply(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<bool> {
         if seen.is_deeply(spot, &|stat| *stat)? {
             return Ok(true);
         }
@@ -130,75 +139,4 @@ impl Facts<'_> {
                 is_between(stat, ends) && [ends.0, ends.1].iter().any(|end| seen.fits(&with(stat, end)))
             })
     }
-
-    /// A live directory that leaves its parent must be writable itself (its `..` changes): lifts its mode if it is not.
-    /// A conflict if somebody has changed the mode.
-    pub(super) fn lift(&self, spot: Spot<'_>, seen: &Seen) -> Result<Lifted, Trouble> {
-        if !self.needs_lifting(seen) {
-            return Ok(Lifted::default());
-        }
-        let held = match Held::open(spot.0, spot.1) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Trouble::Conflict),
-            held => held.map_err(LIFT)?,
-        };
-        let stat = held.stat().map_err(LIFT)?;
-        let mode = stat.permissions();
-        if !seen.is_object(&stat) {
-            // Somebody else's: the rename meets it as it is.
-            return Ok(Lifted::default());
-        }
-        if mode != seen.mode && !(self.past() == Past::Interrupted && mode == seen.mode | WRITE) {
-            return Err(Trouble::Conflict);
-        }
-        held.set_mode(seen.mode | WRITE).map_err(LIFT)?;
-        Ok(Lifted(Some((held, seen.mode))))
-    }
-
-    /// The same for what is in the run's own directory, whatever it is.
-    pub(super) fn lift_own(&self, spot: Spot<'_>) -> Result<Lifted, Trouble> {
-        if self.who == Privilege::Root {
-            return Ok(Lifted::default());
-        }
-        let closed = |stat: &Stat| stat.kind() == ObjectKind::Directory && stat.permissions() & WRITE == 0;
-        let Some(stat) = look(spot).map_err(LIFT)?.filter(closed) else { return Ok(Lifted::default()) };
-        let held = Held::open(spot.0, spot.1).map_err(LIFT)?;
-        held.set_mode(stat.permissions() | WRITE).map_err(LIFT)?;
-        Ok(Lifted(Some((held, stat.permissions()))))
-    }
-
-    /// Puts a mode back that a killed process had lifted.
-    pub(super) fn settle(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<()> {
-        if self.past() == Past::Fresh || !self.needs_lifting(seen) {
-            return Ok(());
-        }
-        let held = match Held::open(spot.0, spot.1) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            held => held?,
-        };
-        let stat = held.stat()?;
-        let lifted = seen.is_object(&stat) && stat.permissions() == seen.mode | WRITE;
-        if lifted { held.set_mode(seen.mode) } else { Ok(()) }
-    }
-
-    fn needs_lifting(&self, seen: &Seen) -> bool {
-        self.who == Privilege::Ordinary && seen.kind == ObjectKind::Directory && seen.mode & WRITE == 0
-    }
 }
-
-/// A directory whose mode was lifted for a rename, and the mode it gets back, wherever it is by then.
-#[derive(Debug, Default)]
-#[must_use]
-pub(super) struct Lifted(Option<(Held, u32)>);
-
-impl Lifted {
-    /// A mode that cannot be put back is from now on known as one that a killed process had lifted.
-    pub(super) fn put_back(self, facts: &Facts<'_>) -> io::Result<()> {
-        let put_back = self.0.map_or(Ok(()), |(held, mode)| held.set_mode(mode));
-        put_back.inspect_err(|_| facts.past.set(Past::Interrupted))
-    }
-}
-
-const LIFT: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot lift the mode of", source);
-
-/// The owner's write permission.
-const WRITE: u32 = 0o200;

@@ -14,6 +14,7 @@ mod adjust;
 mod apply;
 mod attributes;
 mod below;
+mod carry;
 mod check;
 mod clean;
 mod directories;

@@ -45,9 +45,9 @@ impl Move<'_> {
 
     /// The run's own object becomes the live one.
     fn hand_over(&self, seen: &Seen) -> Result<(), Trouble> {
-        let lifted = self.facts.lift_own(self.own)?;
+        let carried = self.facts.carry_own(self.own)?;
         let moved = without_replacing_at(self.own, self.live).and_then(|()| crash::point("apply.moved"));
-        let settled = lifted.put_back(self.facts).and_then(|()| self.settle(&[seen]));
+        let settled = carried.put_down(self.facts).and_then(|()| self.settle(&[seen]));
         match moved {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Trouble::Conflict),
             moved => moved.and(settled).map_err(Trouble::at("cannot publish")),
@@ -56,9 +56,9 @@ impl Move<'_> {
 
     /// The live object becomes the run's own, if it is the one that was seen.
     fn take_over(&self, seen: &Seen) -> Result<(), Trouble> {
-        let lifted = self.facts.lift(self.live, seen)?;
+        let carried = self.facts.carry_live(self.live, seen)?;
         let moved = without_replacing_at(self.live, self.own).and_then(|()| crash::point("apply.moved"));
-        let settled = lifted.put_back(self.facts).and_then(|()| self.settle(&[seen]));
+        let settled = carried.put_down(self.facts).and_then(|()| self.settle(&[seen]));
         match moved {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Trouble::Conflict),
             moved => moved.and(settled).map_err(Trouble::at("cannot put aside")),
@@ -66,15 +66,15 @@ impl Move<'_> {
     }
 
     fn exchange(&self, live: &Seen, own: &Seen) -> Result<(), Trouble> {
-        let lifted = self.facts.lift(self.live, live)?;
-        let moved = match self.facts.lift_own(self.own) {
-            Ok(also) => self.swap(live, own).and(also.put_back(self.facts).map_err(SETTLE)),
+        let carried = self.facts.carry_live(self.live, live)?;
+        let moved = match self.facts.carry_own(self.own) {
+            Ok(also) => self.swap(live, own).and(also.put_down(self.facts).map_err(SETTLE)),
             Err(trouble) => Err(trouble),
         };
-        moved.and(lifted.put_back(self.facts).and_then(|()| self.settle(&[live, own])).map_err(SETTLE))
+        moved.and(carried.put_down(self.facts).and_then(|()| self.settle(&[live, own])).map_err(SETTLE))
     }
 
-    /// Modes that a killed process had lifted: each object may be at either name.
+    /// What a killed process could not put back: each object may be at either name.
     fn settle(&self, objects: &[&Seen]) -> io::Result<()> {
         let mut both = objects.iter().flat_map(|seen| [(self.live, *seen), (self.own, *seen)]);
         both.try_for_each(|(spot, seen)| self.facts.settle(spot, seen))
@@ -114,9 +114,9 @@ impl Move<'_> {
             return Ok(());
         }
         let free = if look(self.own).map_err(LOOK)?.is_none() { self.own } else { self.live };
-        let lifted = self.facts.lift_own(waiting)?;
+        let carried = self.facts.carry_own(waiting)?;
         let moved = without_replacing_at(waiting, free);
-        let settled = lifted.put_back(self.facts);
+        let settled = carried.put_down(self.facts);
         match moved {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Trouble::Conflict),
             moved => moved.and(settled).map_err(EXCHANGE),
@@ -246,4 +246,4 @@ fn between(one: &Seen, other: &Seen) -> Vec<u8> {
 
 const EXCHANGE: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot exchange", source);
 const LOOK: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot look at", source);
-const SETTLE: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot put back the mode of", source);
+const SETTLE: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot put back the mode or time of", source);
