@@ -16,9 +16,14 @@ fn points() -> impl Iterator<Item = &'static str> {
     POINTS.into_iter().filter(|point| point.starts_with("apply."))
 }
 
-/// Every kind of operation, in directories that may and may not be written to.
 fn scene() -> (Scene, Plan) {
     let scene = Scene::new();
+    let plan = every_kind_of_operation(&scene);
+    (scene, plan)
+}
+
+/// Every kind of operation, in directories that may and may not be written to.
+pub(crate) fn every_kind_of_operation(scene: &Scene) -> Plan {
     for top in [scene.live(""), scene.new_one("")] {
         fs::create_dir_all(top.join("d/closed")).expect("made");
         for name in ["d/closed/edit", "d/mode", "d/edit"] {
@@ -43,8 +48,7 @@ fn scene() -> (Scene, Plan) {
         }
         set_mtime(&top, 1_000_000_003);
     }
-    let plan = scene.plan(Directories::Merged);
-    (scene, plan)
+    scene.plan(Directories::Merged)
 }
 
 /// An attribute, which its owner cannot write to a file that he may not write to.

@@ -31,6 +31,11 @@ impl Written {
         Self { plan: file, outcome: scene.path().join("outcome"), digest }
     }
 
+    /// The plan as the next process finds it.
+    pub(crate) fn read(&self) -> Plan {
+        Plan::read(&self.plan, self.digest).expect("the plan is there and whole")
+    }
+
     /// Starts the process; `fault` arms a crash point.
     pub(crate) fn spawn(&self, road: Road, fault: &str) -> Child {
         self.command(&[], road).env("AGENTGUARD_FAULT", fault).spawn().expect("spawned")

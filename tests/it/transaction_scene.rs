@@ -36,7 +36,11 @@ impl Drop for Scene {
 
 impl Scene {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("ag-transaction-").tempdir().expect("temporary directory");
+        Self::below(&std::env::temp_dir())
+    }
+
+    pub(crate) fn below(parent: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("ag-transaction-").tempdir_in(parent).expect("temporary directory");
         for name in ["live", "new", "aside"] {
             fs::create_dir(dir.path().join(name)).expect("made");
         }
