@@ -34,5 +34,7 @@ mod transaction_conflicts;
 mod transaction_crashes;
 mod transaction_limits;
 mod transaction_model;
+mod transaction_power;
+mod transaction_process;
 mod transaction_scene;
 mod workspace_snapshot;
