@@ -1,7 +1,8 @@
 //! Named crash points: the places between two effects where a power cut or a full disk may strike.
 //!
 //! `AGENTGUARD_FAULT=name:kind[@N]` makes the N-th passage (default: the first) through a point fail: `kill` raises
-//! SIGKILL, `abort` aborts, `enospc` and `eio` return that error. It is in the shipped binary, so that the tested
+//! SIGKILL, `abort` aborts, `enospc` and `eio` return that error, `stop` stops the process until it gets a SIGCONT, so
+//! that a test can act as somebody else at that very instant. It is in the shipped binary, so that the tested
 //! program is the one people run; without the variable a point costs one comparison.
 
 use std::io;
@@ -82,6 +83,7 @@ fn strike(kind: &str) -> io::Result<()> {
             std::process::abort()
         }
         "abort" => std::process::abort(),
+        "stop" => kill_process(getpid(), Signal::STOP).map_err(io::Error::from),
         "enospc" => Err(Errno::NOSPC.into()),
         "eio" => Err(Errno::IO.into()),
         _ => Ok(()),
