@@ -7,6 +7,7 @@ use crate::model::Text;
 use crate::model::event::AttemptStart;
 use crate::model::spec::{InputRoot, InputSource, OutputKind, OutputTarget};
 use crate::store::run_dir::{BASE_NAME, RunDirError};
+use crate::store::snapshot::SnapshotStore;
 use crate::sys::inside::Access;
 use crate::sys::clock;
 use crate::sys::remove;
@@ -20,7 +21,7 @@ use super::environment::{self, AttemptPlaces, Nested};
 use super::scene::{PRIVATE, Private, Scene, Way, mount_point};
 use super::signals::{Signals, Worked, interruptible};
 use super::snapshot::apply_recorded;
-use super::workspace::UPPER;
+use super::workspace::{ROOT_NAME, UPPER};
 
 /// Directory of a run that the kernel needs beside an overlay's upper layer.
 const WORK: &str = "work";
@@ -159,6 +160,9 @@ impl StagePlan<'_> {
             Worked::Done(copied) => copied,
             Worked::Cancelled(signal) => return Ok(Worked::Cancelled(signal)),
         };
+        if way == Way::Clone && life.spec.workspace.is_none() {
+            make_mount_points(&scene)?;
+        }
         let places = self.places(life, &scene, staging, private);
         Ok(Worked::Done(LaidOut { scene, places, copied }))
     }
@@ -192,11 +196,10 @@ impl StagePlan<'_> {
             view_path: private.seen.join(environment::INPUTS),
             access: Access::ReadOnly,
         }];
-        if let InputSource::Live(roots) = &life.spec.inputs.source {
-            let is_workspace = life.spec.workspace.is_some();
-            let outside = |root: &&InputRoot| !is_workspace || !root.path.as_path().starts_with(covered);
-            binds.extend(roots.iter().filter(outside).filter_map(|root| frozen_over_live(inputs, root)));
-        }
+        let is_workspace = life.spec.workspace.is_some();
+        let outside = |root: &InputRoot| !is_workspace || !root.path.as_path().starts_with(covered);
+        let roots = roots_of(life).into_iter().filter(outside);
+        binds.extend(roots.filter_map(|root| frozen_over_live(inputs, &root)));
         binds
     }
 
@@ -294,6 +297,35 @@ impl StagePlan<'_> {
         for name in names {
             // What stays is in the way of the next attempt at most, and swept with the run.
             let _ = remove::remove_tree(&life.dir.join(name));
+        }
+    }
+}
+
+/// A target that does not exist yet is mounted on a directory of the copy, which is thrown away.
+fn make_mount_points(scene: &Scene) -> Result<(), LayOutError> {
+    for bind in scene.binds.iter().filter(|bind| bind.access == Access::ReadWrite) {
+        let Ok(inside) = bind.view_path.strip_prefix(&scene.covered) else { continue };
+        let place = scene.copy.join(inside);
+        if place.symlink_metadata().is_err() {
+            std::fs::create_dir_all(&place).map_err(make_failed(&place))?;
+        }
+    }
+    Ok(())
+}
+
+/// The inputs by name and place; those of a replay as its original named them.
+fn roots_of(life: &Life) -> Vec<InputRoot> {
+    match &life.spec.inputs.source {
+        InputSource::Live(roots) => roots.clone(),
+        // What cannot be loaded could not be laid out, either.
+        InputSource::Recorded(snapshot) => {
+            let manifest = SnapshotStore::at(life.state.path()).load(snapshot).ok();
+            let names = manifest.iter().flat_map(|manifest| manifest.roots()).map(|(_, root)| Text(root.name.to_vec()));
+            let own = life.spec.workspace.as_ref().map(|_| Text::from(ROOT_NAME));
+            names
+                .filter(|name| Some(name) != own.as_ref() && *name != Text::from("stdin"))
+                .map(|name| InputRoot { path: life.spec.project.as_path().join(name.as_path()).into(), name })
+                .collect()
         }
     }
 }

@@ -20,6 +20,7 @@ use super::commit::Committed;
 use super::ended::{Ended, Life, chain};
 use super::environment::NESTED_STATE;
 use super::scene::PRIVATE;
+use super::workspace::near;
 
 /// A run that is in the log.
 #[derive(Debug)]
@@ -125,6 +126,7 @@ pub fn adopt_nested(state: &StateDir, dir: &RunDir) {
 fn sweep(life: &Life) -> Result<(), RunDirError> {
     sweep_outputs(&life.state, &life.spec.outputs, life.dir.run_id());
     sweep_staged(&life.state, &life.dir, life.journal.events());
+    near::sweep(life.spec.workspace.as_ref(), life.dir.run_id());
     life.dir.sweep()
 }
 

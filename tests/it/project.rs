@@ -21,6 +21,12 @@ pub(crate) fn source_root() -> PathBuf {
     std::env::var_os("AGENTGUARD_TEST_ROOT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
+/// What stands in a run's directory only while the run is alive.
+const TRANSIENT: [&str; 4] = ["staging", "scratch", "inputs", "tmp"];
+
+/// The same, unless the run was held or may be taken back.
+const STAGED: [&str; 5] = ["upper", "work", "clone", "agent", "removed"];
+
 /// A project of its own, with its own configuration file so that nothing above it counts.
 pub(crate) struct Project {
     dir: tempfile::TempDir,
@@ -116,15 +122,20 @@ impl Project {
         names
     }
 
-    /// What is left of ended runs that should be gone: staging, scratch, inputs, tmp, marks, temporary names.
+    /// What is left of ended runs that should be gone: staging, views, scratch, inputs, tmp, marks, temporary names. A
+    /// run that published keeps what it displaced, so that it can be taken back; a held one what it staged.
     pub(crate) fn leftovers(&self) -> Vec<String> {
+        let keeps = |record: &RunRecord| record.published || record.status.to_string() == "held";
+        let keeping: Vec<String> =
+            self.records().iter().filter(|one| keeps(one)).map(|one| one.run_id.to_string()).collect();
         let mut left = Vec::new();
         for entry in walkdir::WalkDir::new(self.state()).into_iter().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let parent = entry.path().parent().and_then(Path::file_name).map(OsStr::to_string_lossy);
-            let transient = ["staging", "scratch", "inputs", "tmp"].contains(&name.as_str()) && entry.depth() == 3;
-            let marked = parent.as_deref() == Some("live");
-            if transient || marked || name.starts_with("tmp-") {
+            let parent = parent.as_deref().unwrap_or_default();
+            let transient = entry.depth() == 3 && TRANSIENT.contains(&&*name);
+            let staged = entry.depth() == 3 && STAGED.contains(&&*name) && !keeping.iter().any(|run| run == parent);
+            if transient || staged || parent == "live" || name.starts_with("tmp-") {
                 left.push(entry.path().display().to_string());
             }
         }
@@ -170,9 +181,18 @@ impl Outcome {
 
 /// Everything about a tree that must not change when a run fails: kind, mode, times, inode, links, content.
 pub(crate) fn exact_state(top: &Path) -> Vec<String> {
+    exact_state_of(top, |_| true)
+}
+
+/// The same of what is wanted; a directory that is not wanted is not entered, except the top.
+pub(crate) fn exact_state_of(top: &Path, wanted: impl Fn(&walkdir::DirEntry) -> bool) -> Vec<String> {
     let mut lines = Vec::new();
-    for entry in walkdir::WalkDir::new(top).sort_by_file_name() {
+    let walk = walkdir::WalkDir::new(top).sort_by_file_name().into_iter();
+    for entry in walk.filter_entry(|entry| entry.depth() == 0 || wanted(entry)) {
         let Ok(entry) = entry else { continue };
+        if !wanted(&entry) {
+            continue;
+        }
         let stat = entry.path().symlink_metadata().expect("stat");
         let content = if stat.is_file() {
             format!("{:?}", fs::read(entry.path()).map(|bytes| agentguard_hash(&bytes)))

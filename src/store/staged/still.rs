@@ -48,6 +48,9 @@ pub fn plan(workspace: &Workspace<'_>, upper: &Path, aside: &Path, staged: &Stag
     for step in &staged.steps {
         operations.extend(planning.operation(step)?);
     }
+    for directory in &staged.replaced {
+        planning.check_replaced(directory.as_bytes()).map_err(Planning::failed(directory.as_bytes()))?;
+    }
     if !planning.conflicts.is_empty() {
         return Err(PlanError::Conflict { paths: planning.conflicts });
     }
@@ -160,6 +163,27 @@ impl<'a> Planning<'a> {
             gid: wanted.gid,
         };
         Ok(Action::Adjust { before, after })
+    }
+
+    /// Whatever somebody else has put into a directory since is in the way of the one that replaces it.
+    fn check_replaced(&mut self, path: &[u8]) -> io::Result<()> {
+        let recorded = self.workspace.baseline.root(self.workspace.root_name);
+        let recorded = path.split(|byte| *byte == b'/').try_fold(recorded, |dir, name| {
+            let child = dir?.children().advance_to(name);
+            child.map(|child| child.dir())
+        });
+        let mut base = BaseDirectory::open(self.root.as_fd(), path, recorded.flatten(), self.workspace.began)?;
+        for name in base.names()? {
+            let below = join(path, &name);
+            let is_new = base.child(&name)?.is_absent();
+            let is_skipped = self.workspace.skip.contains(&below);
+            // What was there once and is gone now stands in no way; what is staged there has a step of its own.
+            let stands = base.live().map(|live| look(live, &name)).transpose()?.flatten().is_some();
+            if is_new && stands && !is_skipped && !self.conflicts.contains(&Text(below.clone())) {
+                self.conflicts.push(Text(below));
+            }
+        }
+        Ok(())
     }
 
     /// Whether what stands at a step's path is what stood there when the run began.
