@@ -136,9 +136,7 @@ pub fn workspace_root(spec: &RunSpec) -> Vec<CaptureRoot> {
     let root = |policy: &WorkspacePolicy| CaptureRoot { name: ROOT_NAME.into(), path: policy.path.to_path_buf() };
     let mut roots: Vec<CaptureRoot> = spec.workspace.iter().map(root).collect();
     if let InputSource::Live(inputs) = &spec.inputs.source {
-        roots.extend(
-            inputs.iter().map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() }),
-        );
+        roots.extend(inputs.iter().map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() }));
     }
     roots
 }
@@ -205,8 +203,7 @@ impl Freezing {
             return Err(error.failure());
         };
         progress.warn(Warning(format!("{}; the inputs are read again", chain(&error))));
-        let again =
-            self.store.set_aside(damaged).and_then(|()| self.destination.as_deref().map_or(Ok(()), empty));
+        let again = self.store.set_aside(damaged).and_then(|()| self.destination.as_deref().map_or(Ok(()), empty));
         again
             .map_err(|io| Failure::new(ErrorKind::SnapshotFailed, format!("{damaged:?} cannot be put aside: {io}")))?;
         self.freeze_once(progress).map_err(|error| error.failure())

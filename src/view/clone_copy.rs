@@ -215,7 +215,8 @@ impl Harvest<'_> {
         }
         let was = self.base.entries.get(path);
         if now.kind() == ObjectKind::Directory && was.is_some_and(|was| was.kind() == ObjectKind::Directory) {
-            if was.is_some_and(|was| (was.mode, was.uid, was.gid, was.ctime) != (now.mode, now.uid, now.gid, now.ctime)) {
+            if was.is_some_and(|was| (was.mode, was.uid, was.gid, was.ctime) != (now.mode, now.uid, now.gid, now.ctime))
+            {
                 self.make_directory(path)?;
             }
             return Ok(Taken::Below);
