@@ -8,8 +8,8 @@ use crate::model::event::AttemptStart;
 use crate::model::spec::{InputRoot, InputSource, OutputKind, OutputTarget};
 use crate::store::run_dir::{BASE_NAME, RunDirError};
 use crate::store::snapshot::SnapshotStore;
-use crate::sys::inside::Access;
 use crate::sys::clock;
+use crate::sys::inside::Access;
 use crate::sys::remove;
 use crate::view::clone_copy::{self, CopyBase, CopyError, Hollow, LeftOut};
 use crate::view::overlay::{Bound, Changes};
@@ -74,12 +74,7 @@ impl StagePlan<'_> {
     /// The event that says where everything will be.
     pub(super) fn start(&self, life: &Life, ways: &[Way]) -> AttemptStart {
         let private = ways.iter().any(|way| way.mounts()).then(|| Text::from(mount_point(life.dir.run_id())));
-        AttemptStart {
-            number: self.number,
-            time: clock::now(),
-            staging: Text::from(self.staging_path(life)),
-            private,
-        }
+        AttemptStart { number: self.number, time: clock::now(), staging: Text::from(self.staging_path(life)), private }
     }
 
     fn staging_path(&self, life: &Life) -> PathBuf {
@@ -171,10 +166,10 @@ impl StagePlan<'_> {
         let shown = |name: &str, host: &Path| {
             if scene.way.mounts() { private.seen.join(name) } else { host.to_path_buf() }
         };
-        let nested = scene.way.mounts().then(|| Nested {
-            workspace: scene.seen_covered(),
-            state: private.seen.join(environment::NESTED_STATE),
-        });
+        let nested = scene
+            .way
+            .mounts()
+            .then(|| Nested { workspace: scene.seen_covered(), state: private.seen.join(environment::NESTED_STATE) });
         AttemptPlaces {
             run_id: life.dir.run_id(),
             number: self.number,
@@ -215,11 +210,8 @@ impl StagePlan<'_> {
         if !way.mounts() {
             return Ok(Vec::new());
         }
-        let bound = |view_path: PathBuf| Bound {
-            host_path: staging.path.clone(),
-            view_path,
-            access: Access::ReadWrite,
-        };
+        let bound =
+            |view_path: PathBuf| Bound { host_path: staging.path.clone(), view_path, access: Access::ReadWrite };
         let mut binds = vec![bound(private.seen.join(environment::STAGING))];
         let single = self.outputs().find(|output| output.staged_as.0.is_empty());
         if let Some(output) = single.filter(|output| output.kind == OutputKind::Directory) {
@@ -342,4 +334,3 @@ fn frozen_over_live(inputs: &Path, root: &InputRoot) -> Option<Bound> {
     let host_path = if below == Path::new(".") { inputs.to_path_buf() } else { inputs.join(below) };
     Some(Bound { host_path, view_path: live.to_path_buf(), access: Access::ReadOnly })
 }
-

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::RunId;
 use crate::model::error_kind::{ErrorKind, Failure, Status};
-use crate::model::event::{CommitAborted, CommitDone, Closed, CommitPlan, Event, Interrupted, PlanFile, Settled};
+use crate::model::event::{Closed, CommitAborted, CommitDone, CommitPlan, Event, Interrupted, PlanFile, Settled};
 use crate::model::spec::OutputTarget;
 use crate::rules::fold::fold;
 use crate::rules::lifecycle::Phase;
@@ -23,8 +23,8 @@ use crate::sys::{clock, remove};
 
 use super::ended::chain;
 use super::settle::{adopt_nested, sweep_outputs, sweep_staged};
-use super::workspace::near;
 use super::workspace::commit::{read_plan, refused};
+use super::workspace::near;
 
 /// What recovery did with one run.
 #[derive(Clone, Debug, PartialEq, Eq)]

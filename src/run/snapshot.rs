@@ -160,9 +160,7 @@ pub fn workspace_root(spec: &RunSpec) -> Vec<CaptureRoot> {
     let root = |policy: &WorkspacePolicy| CaptureRoot { name: ROOT_NAME.into(), path: policy.path.to_path_buf() };
     let mut roots: Vec<CaptureRoot> = spec.workspace.iter().map(root).collect();
     if let InputSource::Live(inputs) = &spec.inputs.source {
-        roots.extend(
-            inputs.iter().map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() }),
-        );
+        roots.extend(inputs.iter().map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() }));
     }
     roots
 }
@@ -231,8 +229,7 @@ impl Freezing {
             return Err(error.failure());
         };
         progress.warn(Warning(format!("{}; the inputs are read again", chain(&error))));
-        let again =
-            self.store.set_aside(damaged).and_then(|()| self.destination.as_deref().map_or(Ok(()), empty));
+        let again = self.store.set_aside(damaged).and_then(|()| self.destination.as_deref().map_or(Ok(()), empty));
         again
             .map_err(|io| Failure::new(ErrorKind::SnapshotFailed, format!("{damaged:?} cannot be put aside: {io}")))?;
         self.freeze_once(progress).map_err(|error| error.failure())
@@ -297,8 +294,7 @@ impl Freezing {
     ) -> Result<Option<PathBuf>, LayOutError> {
         let policy = capture_policy(&self.spec, &self.state).map_err(LayOutError::Exclude)?;
         let live = workspace.path.as_path();
-        let found =
-            self.store.difference(manifest, &ROOT_NAME.into(), live, &policy).map_err(LayOutError::Capture)?;
+        let found = self.store.difference(manifest, &ROOT_NAME.into(), live, &policy).map_err(LayOutError::Capture)?;
         if found.is_empty() {
             return Ok(None);
         }

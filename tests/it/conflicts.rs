@@ -207,7 +207,10 @@ fn a_change_at_any_instant_of_the_commit_is_never_lost() {
                     assert!(kept.contains("theirs") || !theirs.concat().contains("theirs"), "lost: {about}");
                     match outcome.code {
                         Some(122) => {
-                            let ours: Vec<String> = content_of(&here.join("plain")).into_iter().filter(|line| line.contains("mine")).collect();
+                            let ours: Vec<String> = content_of(&here.join("plain"))
+                                .into_iter()
+                                .filter(|line| line.contains("mine"))
+                                .collect();
                             assert_eq!(ours, Vec::<String>::new(), "half a commit: {about}");
                             refused += 1;
                         }

@@ -83,7 +83,10 @@ fn settled(here: &Workspace, before: &[String], about: &str) -> &'static str {
         assert_eq!(here.exact(), before, "{about}: old, to the inode");
     }
     let records = here.records();
-    assert!(records.len() == 1 || !is_new && records.is_empty() && about.contains("unbegun"), "{about}: in the log exactly once");
+    assert!(
+        records.len() == 1 || !is_new && records.is_empty() && about.contains("unbegun"),
+        "{about}: in the log exactly once"
+    );
     for record in records {
         assert_eq!(record.published, is_new, "{about}: published iff the tree is new");
         assert_eq!(record.error_class.is_none(), is_new, "{about}: {record:?}");
@@ -221,7 +224,9 @@ fn an_agent_that_outlives_its_supervisor_lands_nothing() {
         let here = scene();
         let before = here.exact();
         let mark = here.out("go").to_str().expect("UTF-8").to_owned();
-        let late = format!("touch $OUT/up; while [ ! -e {mark} ]; do sleep 0.02; done; echo late > edited; echo late > late; touch $OUT/tried");
+        let late = format!(
+            "touch $OUT/up; while [ ! -e {mark} ]; do sleep 0.02; done; echo late > edited; echo late > late; touch $OUT/tried"
+        );
         let running = here.start(&["--view", view], &format!("{CHANGES}; {late}"));
         wait_until("the agent is at work", || here.out("up").exists());
         running.signal("KILL");

@@ -48,7 +48,12 @@ pub(super) struct Sources<'a> {
 
 impl<'a> Sources<'a> {
     /// The places where the contents of these rows may be.
-    pub(super) fn of(subject: &'a Subject, store: &'a SnapshotStore, rows: &[Row<'a>], preimage: &'a PreimageOf<'a>) -> Self {
+    pub(super) fn of(
+        subject: &'a Subject,
+        store: &'a SnapshotStore,
+        rows: &[Row<'a>],
+        preimage: &'a PreimageOf<'a>,
+    ) -> Self {
         let tree = |manifest: &'a Option<Manifest>| manifest.as_ref().map(|manifest| Tree::of(store, manifest, rows));
         Self { subject, before: tree(&subject.before), after: tree(&subject.after), preimage }
     }
@@ -65,7 +70,8 @@ impl<'a> Sources<'a> {
     pub(super) fn new(&self, row: &Row<'_>) -> Content {
         content(row.after, |side| {
             let kept = self.after.as_ref().and_then(|tree| tree.read(row.path, side));
-            kept.or_else(|| read_below(&self.subject.dir.join(UPPER), row.path, side)).or_else(|| self.live(row.path, side))
+            kept.or_else(|| read_below(&self.subject.dir.join(UPPER), row.path, side))
+                .or_else(|| self.live(row.path, side))
         })
     }
 

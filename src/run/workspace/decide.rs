@@ -137,9 +137,7 @@ pub fn undo(state: &StateDir, run_id: RunId) -> Result<Decision, DecideError> {
             published = Some(plan);
             Ok(())
         }
-        Standing::Replaced => {
-            Err("replaced its targets whole (--out): what they were before is not kept".to_owned())
-        }
+        Standing::Replaced => Err("replaced its targets whole (--out): what they were before is not kept".to_owned()),
         other => Err(format!("{}: only a published run can be taken back", describe(&other))),
     })?;
     let life = reopen(life, Purpose::Undo)?;
@@ -175,9 +173,9 @@ fn take_back(life: Life, published: &PlanFile) -> Stage<Life> {
     let plan = match reversed {
         Ok(plan) => plan,
         Err(error) => {
-        let mut failure = refused(&error);
-        failure.message = failure.message.replace("since the run began", "since it was published");
-        return Err(refuse(life, failure));
+            let mut failure = refused(&error);
+            failure.message = failure.message.replace("since the run began", "since it was published");
+            return Err(refuse(life, failure));
         }
     };
     let life = intend(life, &plan, UNDO_PLAN, Changes::default())?;

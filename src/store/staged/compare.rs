@@ -94,7 +94,10 @@ impl<'a> Comparison<'a> {
     }
 
     fn is_skipped(&self, path: &[u8]) -> bool {
-        self.workspace.skip.iter().any(|skip| path.strip_prefix(&skip[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/'))
+        self.workspace
+            .skip
+            .iter()
+            .any(|skip| path.strip_prefix(&skip[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/'))
     }
 
     fn directory(&mut self, pair: &Pair<'a>) -> Result<(), CompareError> {
@@ -250,7 +253,9 @@ impl<'a> Comparison<'a> {
             return Ok(());
         }
         let digest = match before {
-            BaseObject::Unrecorded(object) => unrecorded_digest(object, entry, path, base).map_err(self.failed(path))?,
+            BaseObject::Unrecorded(object) => {
+                unrecorded_digest(object, entry, path, base).map_err(self.failed(path))?
+            }
             _ => None,
         };
         let was = before.side(digest);

@@ -81,8 +81,7 @@ impl<'a> Planning<'a> {
             let root = walk::open_dir_itself(workspace.path.as_os_str().as_bytes())?;
             Ok((root.try_clone()?, Observer::below(root)))
         };
-        let (root, observer) =
-            open().map_err(|source| PlanError::Look { path: Text::from(workspace.path), source })?;
+        let (root, observer) = open().map_err(|source| PlanError::Look { path: Text::from(workspace.path), source })?;
         Ok(Self {
             workspace,
             upper,
@@ -259,7 +258,9 @@ impl<'a> Planning<'a> {
                     BaseObject::Absent => false,
                     BaseObject::Unrecorded(_) => began.is_untouched(&object),
                     BaseObject::Recorded(entry) if is_directory => is_same_directory(entry, &object.stat),
-                    BaseObject::Recorded(entry) => is_same_object(self.workspace.baseline, entry, &object.stat, dir, &name)?,
+                    BaseObject::Recorded(entry) => {
+                        is_same_object(self.workspace.baseline, entry, &object.stat, dir, &name)?
+                    }
                 };
                 if !same {
                     return Ok(false);
@@ -317,7 +318,9 @@ fn has_content(entry: &BaseEntry<'_>, stat: &Stat, dir: BorrowedFd<'_>, name: &[
             let file = match walk::open_file_at(dir, name) {
                 Ok(file) => std::fs::File::from(file),
                 // It was readable when it was recorded.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied || is_conflict(&error) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied || is_conflict(&error) => {
+                    return Ok(false);
+                }
                 Err(error) => return Err(error),
             };
             Ok(walk::stat_of(&file)?.kind() == ObjectKind::File
