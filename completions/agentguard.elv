@@ -28,6 +28,10 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand replay 'Run a recorded run again from the inputs it had, and compare'
             cand log 'List runs, newest first'
             cand show 'Show all about one run'
+            cand apply 'Apply the changes of a held run to its workspace'
+            cand discard 'Drop the changes of a held run'
+            cand undo 'Take a published run back: contents, modes and times are what they were before it'
+            cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
             cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
             cand demo 'See it work: small agents through success, a partial write, a drift and a replay'
@@ -46,6 +50,12 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --out-file 'Publish a file, staged under its own name (repeatable)'
             cand --out-from 'What staging starts from: empty, or a copy of what the targets hold [default: empty]'
             cand --stdout 'Publish the agent''s standard output to a file: the safe form of `agent > FILE`'
+            cand --workspace 'Stage what the agent changes in this directory [default, without an output option: the project root]'
+            cand --on-conflict 'What becomes of a result that meets somebody else''s change: fail or hold [default: fail]'
+            cand --passthrough 'A path inside the workspace that is the real one and not staged, such as a cache (repeatable)'
+            cand --on-drift 'What becomes of a run whose inputs changed under it: record or fail [default: record]'
+            cand --protect 'Reject a result that changes a path that matches (repeatable)'
+            cand --allow 'Let the result change protected paths that match (repeatable)'
             cand --expect 'Demand a non-empty file of the result that matches (repeatable)'
             cand --max-files 'Reject a result with more files'
             cand --max-bytes 'Reject a result with more bytes'
@@ -53,12 +63,17 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --verify-timeout 'Reject a result whose verify command runs longer than this'
             cand --timeout 'Stop the agent after this long'
             cand --kill-after 'From asking the agent to stop (TERM) to making it (KILL) [default: 5s]'
+            cand --isolation 'How much must be enforced: auto, strict or none [default: auto]'
+            cand --view 'How the agent is given its view: auto, overlay or clone [default: auto]'
+            cand --allow-write 'With --isolation strict: a further path that may be written (repeatable)'
             cand --record-env 'Record the value of this environment variable for replay (repeatable)'
             cand --record 'Write this run''s record there too; `-` is standard output'
             cand --progress 'Show progress on standard error [default: auto, if it is a terminal]'
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
+            cand --hold 'Keep an accepted result for `apply` or `discard` instead of applying it'
             cand --no-verify 'Run no verify command, also none of the configuration'
+            cand --no-network 'No network but the loopback interface'
             cand -q 'Say nothing but errors'
             cand --quiet 'Say nothing but errors'
             cand -v 'Say more about what is done'
@@ -103,6 +118,46 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'agentguard;apply'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -q 'Say nothing but errors'
+            cand --quiet 'Say nothing but errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;discard'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -q 'Say nothing but errors'
+            cand --quiet 'Say nothing but errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;undo'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -q 'Say nothing but errors'
+            cand --quiet 'Say nothing but errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;diff'= {
+            cand -U 'Show this many same lines around what differs'
+            cand --unified 'Show this many same lines around what differs'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand --stat 'Show a graph of how much changed in each file'
+            cand --numstat 'Print lines added and removed, and the name of each file'
+            cand --name-status 'Print A, D, M or T (another type), and the name of each file'
+            cand --name-only 'Print the name of each file'
+            cand --json 'Print one JSON array of all changed paths'
+            cand -z 'End names in NUL instead of quoting them'
+            cand --exit-code 'Exit with 1 if there are changes'
+            cand --no-pager 'Do not pass the answer through a pager'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'agentguard;recover'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -144,6 +199,10 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand replay 'Run a recorded run again from the inputs it had, and compare'
             cand log 'List runs, newest first'
             cand show 'Show all about one run'
+            cand apply 'Apply the changes of a held run to its workspace'
+            cand discard 'Drop the changes of a held run'
+            cand undo 'Take a published run back: contents, modes and times are what they were before it'
+            cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
             cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
             cand demo 'See it work: small agents through success, a partial write, a drift and a replay'
@@ -159,6 +218,14 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;help;log'= {
         }
         &'agentguard;help;show'= {
+        }
+        &'agentguard;help;apply'= {
+        }
+        &'agentguard;help;discard'= {
+        }
+        &'agentguard;help;undo'= {
+        }
+        &'agentguard;help;diff'= {
         }
         &'agentguard;help;recover'= {
         }

@@ -34,6 +34,10 @@ complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "run" -d 'Supe
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "log" -d 'List runs, newest first'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "show" -d 'Show all about one run'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "apply" -d 'Apply the changes of a held run to its workspace'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "discard" -d 'Drop the changes of a held run'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift and a replay'
@@ -50,6 +54,12 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l out -d 'Pu
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l out-file -d 'Publish a file, staged under its own name (repeatable)' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l out-from -d 'What staging starts from: empty, or a copy of what the targets hold [default: empty]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l stdout -d 'Publish the agent\'s standard output to a file: the safe form of `agent > FILE`' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l workspace -d 'Stage what the agent changes in this directory [default, without an output option: the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l on-conflict -d 'What becomes of a result that meets somebody else\'s change: fail or hold [default: fail]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l passthrough -d 'A path inside the workspace that is the real one and not staged, such as a cache (repeatable)' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l on-drift -d 'What becomes of a run whose inputs changed under it: record or fail [default: record]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l protect -d 'Reject a result that changes a path that matches (repeatable)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l allow -d 'Let the result change protected paths that match (repeatable)' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l expect -d 'Demand a non-empty file of the result that matches (repeatable)' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-files -d 'Reject a result with more files' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-bytes -d 'Reject a result with more bytes' -r
@@ -57,6 +67,9 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l verify -d 
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l verify-timeout -d 'Reject a result whose verify command runs longer than this' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l timeout -d 'Stop the agent after this long' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l kill-after -d 'From asking the agent to stop (TERM) to making it (KILL) [default: 5s]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l isolation -d 'How much must be enforced: auto, strict or none [default: auto]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l view -d 'How the agent is given its view: auto, overlay or clone [default: auto]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l allow-write -d 'With --isolation strict: a further path that may be written (repeatable)' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l record-env -d 'Record the value of this environment variable for replay (repeatable)' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l record -d 'Write this run\'s record there too; `-` is standard output' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l progress -d 'Show progress on standard error [default: auto, if it is a terminal]' -r -f -a "auto\t'If it is a terminal'
@@ -66,7 +79,9 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l state-dir 
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
 always\t'In any case'
 never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l hold -d 'Keep an accepted result for `apply` or `discard` instead of applying it'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-verify -d 'Run no verify command, also none of the configuration'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-network -d 'No network but the loopback interface'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s q -l quiet -d 'Say nothing but errors'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s v -l verbose -d 'Say more about what is done'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -106,6 +121,38 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l json -d '
 complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l stdout -d 'Print what the agent printed'
 complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l stderr -d 'Print what the agent printed on standard error'
 complete -c agentguard -n "__fish_agentguard_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand apply" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand apply" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand apply" -s q -l quiet -d 'Say nothing but errors'
+complete -c agentguard -n "__fish_agentguard_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand discard" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand discard" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand discard" -s q -l quiet -d 'Say nothing but errors'
+complete -c agentguard -n "__fish_agentguard_using_subcommand discard" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand undo" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand undo" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand undo" -s q -l quiet -d 'Say nothing but errors'
+complete -c agentguard -n "__fish_agentguard_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -s U -l unified -d 'Show this many same lines around what differs' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l stat -d 'Show a graph of how much changed in each file'
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l numstat -d 'Print lines added and removed, and the name of each file'
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l name-status -d 'Print A, D, M or T (another type), and the name of each file'
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l name-only -d 'Print the name of each file'
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l json -d 'Print one JSON array of all changed paths'
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -s z -d 'End names in NUL instead of quoting them'
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l exit-code -d 'Exit with 1 if there are changes'
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l no-pager -d 'Do not pass the answer through a pager'
+complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
 always\t'In any case'
@@ -136,14 +183,18 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand man" -l color -d '
 always\t'In any case'
 never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "log" -d 'List runs, newest first'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "show" -d 'Show all about one run'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift and a replay'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "schema" -d 'Print the JSON Schema of the run record'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "completions" -d 'Print shell completions'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "man" -d 'Print a man page'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show recover fsck demo schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "log" -d 'List runs, newest first'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "show" -d 'Show all about one run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "apply" -d 'Apply the changes of a held run to its workspace'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "discard" -d 'Drop the changes of a held run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift and a replay'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "schema" -d 'Print the JSON Schema of the run record'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "completions" -d 'Print shell completions'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "man" -d 'Print a man page'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck demo schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
