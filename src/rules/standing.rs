@@ -11,8 +11,10 @@ pub enum Standing {
     Unsettled,
     /// It waits for `apply` or `discard`.
     Held,
-    /// Its held result was applied, or it was published at its end: it can be taken back with the reverse of this plan.
+    /// It was published at its end: it can be taken back with the reverse of this plan.
     Published(PlanFile),
+    /// The same, of a held result that was applied.
+    Applied(PlanFile),
     /// Its targets were replaced whole (publish mode): nothing can be taken back.
     Replaced,
     /// Its held result was dropped.
@@ -37,7 +39,10 @@ pub fn standing(events: &[Event]) -> Standing {
             Event::Settled(settled) => standing = Standing::Over(settled.status),
             Event::Closed(closed) if closed.failure.is_none() => {
                 standing = match closed.purpose {
-                    Purpose::Apply => published(plan),
+                    Purpose::Apply => match published(plan) {
+                        Standing::Published(file) => Standing::Applied(file),
+                        other => other,
+                    },
                     Purpose::Discard => Standing::Discarded(closed.time),
                     Purpose::Undo => Standing::Undone(closed.time),
                 };
@@ -84,10 +89,11 @@ mod tests {
         let done = || Event::CommitDone(CommitDone { time: time() });
         let name = |events: &[Event]| match standing(events) {
             Standing::Published(file) => file.name,
+            Standing::Applied(file) => format!("applied {}", file.name),
             other => format!("{other:?}"),
         };
         assert_eq!(name(&[settled(Status::Held)]), "Held");
-        assert_eq!(name(&[settled(Status::Held), intended("p"), done(), closed(Purpose::Apply)]), "p");
+        assert_eq!(name(&[settled(Status::Held), intended("p"), done(), closed(Purpose::Apply)]), "applied p");
         assert_eq!(name(&[intended("p"), done(), settled(Status::Succeeded)]), "p");
         assert_eq!(standing(&[settled(Status::Held), closed(Purpose::Discard)]), Standing::Discarded(time()));
         let undone = [intended("p"), done(), settled(Status::Succeeded), intended("u"), done(), closed(Purpose::Undo)];

@@ -52,6 +52,8 @@ pub const USAGE: &str = "usage.jsonl";
 pub const NESTED_STATE: &str = "state";
 /// Below the private directory: where a publishing agent finds its staging directory.
 pub const STAGING: &str = "staging";
+/// Below the private directory on the host: what is shown over directories that are one of several outputs.
+pub const IN_PLACE: &str = "outputs";
 /// Below the private directory: where the agent finds its frozen inputs.
 pub const INPUTS: &str = "inputs";
 

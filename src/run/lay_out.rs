@@ -221,6 +221,17 @@ impl StagePlan<'_> {
                 binds.push(bound(target.to_path_buf()));
             }
         }
+        // One of several cannot be staged before the agent makes it: what is written in its place is taken afterwards.
+        for output in self.outputs().filter(|output| !output.staged_as.0.is_empty()) {
+            let target = output.path.as_path();
+            if output.kind == OutputKind::Directory && target.is_dir() {
+                let place = life.dir.join(PRIVATE).join(environment::IN_PLACE).join(output.staged_as.as_path());
+                std::fs::create_dir_all(&place).map_err(make_failed(&place))?;
+                let mode = std::fs::metadata(target).map_err(make_failed(target))?.permissions();
+                std::fs::set_permissions(&place, mode).map_err(make_failed(&place))?;
+                binds.push(Bound { host_path: place, view_path: target.to_path_buf(), access: Access::ReadWrite });
+            }
+        }
         Ok(binds)
     }
 

@@ -8,9 +8,11 @@ use std::path::Path;
 use walkdir::WalkDir;
 
 use crate::model::spec::OutputKind;
+use crate::sys::copy_across::copy_across;
 use crate::view::staging::Staging;
 
 use super::begin::Target;
+use super::environment::IN_PLACE;
 use super::scene::{Scene, Way};
 
 /// Moves outputs that were written in place into staging, and counts what else lies in the layer; `None` where there is
@@ -19,6 +21,7 @@ use super::scene::{Scene, Way};
 /// A directory that exists in the live tree is merged with it inside, and so is no result of its own: only new ones are
 /// taken.
 pub(super) fn take_outputs(scene: &Scene, targets: &[Target], staging: &Staging) -> io::Result<Option<u64>> {
+    take_directories(scene, targets, staging)?;
     if scene.way != Way::Overlay {
         return Ok(None);
     }
@@ -32,6 +35,24 @@ pub(super) fn take_outputs(scene: &Scene, targets: &[Target], staging: &Staging)
         }
     }
     count(upper).map(Some)
+}
+
+/// Directories that are one of several outputs and were written at their own paths, over which an empty one was shown.
+fn take_directories(scene: &Scene, targets: &[Target], staging: &Staging) -> io::Result<()> {
+    let places = scene.private.host.join(IN_PLACE);
+    for output in targets.iter().map(|target| &target.output).filter(|output| !output.staged_as.0.is_empty()) {
+        let name = output.staged_as.as_path();
+        let (written, staged) = (places.join(name), staging.path.join(name));
+        let is_written = std::fs::read_dir(&written).is_ok_and(|mut entries| entries.next().is_some());
+        if !is_written || staged.symlink_metadata().is_ok() {
+            continue;
+        }
+        match std::fs::rename(&written, &staged) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy_across(&written, &staged)?,
+            moved => moved?,
+        }
+    }
+    Ok(())
 }
 
 /// Whether a path of the layer is something the agent wrote, and no note of a removal.

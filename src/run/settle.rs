@@ -133,7 +133,7 @@ fn sweep(life: &Life) -> Result<(), RunDirError> {
 /// Drops what was staged, unless something can still be decided about it; and the mount points of views.
 pub fn sweep_staged(state: &StateDir, dir: &RunDir, events: &[Event]) {
     match standing(events) {
-        Standing::Held | Standing::Published(_) => {
+        Standing::Held | Standing::Published(_) | Standing::Applied(_) => {
             // Only the copy is of no more use.
             let _ = remove::remove_tree(&dir.join("clone"));
         }

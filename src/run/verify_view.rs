@@ -62,6 +62,15 @@ impl VerifyView {
         for bind in scene.binds.iter_mut().filter(|bind| bind.host_path == staging) {
             bind.host_path = result.to_path_buf();
         }
+        // One of several outputs is shown at its own path if it was staged; else what stands there is what stays.
+        let in_place = life.dir.join(PRIVATE).join(environment::IN_PLACE);
+        scene.binds.retain_mut(|bind| match bind.host_path.strip_prefix(&in_place) {
+            Ok(name) => {
+                bind.host_path = result.join(name);
+                bind.host_path.is_dir()
+            }
+            Err(_) => true,
+        });
         // Verify judges the copy; it has no business in staging.
         let seen = private.seen.join(RESULT);
         scene.binds.push(Bound { host_path: result.to_path_buf(), view_path: seen.clone(), access: Access::ReadWrite });

@@ -60,6 +60,8 @@ fn beneath(base: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
         match openat2(base, path, HANDLE | OFlags::NOFOLLOW, Mode::empty(), resolve) {
             Err(Errno::NOSYS | Errno::PERM) => MISSING.store(true, Ordering::Relaxed),
             Err(Errno::INTR | Errno::AGAIN) => return beneath(base, path),
+            // With O_DIRECTORY the kernel calls a link at the end "not a directory": which of the two it is, is looked at.
+            Err(Errno::NOTDIR) => {}
             other => return Ok(other?),
         }
     }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 
 use crate::sys::copy_tree::{self, Leave};
+use crate::sys::held::Held;
 use crate::sys::metadata::Metadata;
 use crate::sys::overlay_layer::{Whiteouts, make_whiteout, mark_opaque};
 use crate::sys::walk::{self, Access, ObjectKind, Stat};
@@ -258,6 +259,8 @@ impl Harvest<'_> {
             moved => moved,
         };
         moved.map_err(failed("cannot move", &from))?;
+        // In a copy an overlay's attributes mean nothing; in the layer they would.
+        forget_marks(&to).map_err(failed("cannot clean", &to))?;
         self.moved.push(path.to_vec());
         Ok(())
     }
@@ -331,6 +334,32 @@ impl Harvest<'_> {
         }
         Ok(())
     }
+}
+
+/// Takes an overlay's attributes off a file, or off a directory and everything below it.
+fn forget_marks(top: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (top.parent(), top.file_name()) else { return Ok(()) };
+    let parent = walk::open_dir_itself(parent.as_os_str().as_bytes())?;
+    let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
+    let mut waiting = vec![name.as_bytes().to_vec()];
+    while let Some(path) = waiting.pop() {
+        let (dir, name) = split(&path);
+        let dir = walk::open_dir_below_as(Access::Own, parent.as_fd(), dir)?;
+        let stat = walk::lstat_at(dir.as_fd(), name)?;
+        if !matches!(stat.kind(), ObjectKind::File | ObjectKind::Directory) {
+            continue;
+        }
+        let held = Held::open(dir.as_fd(), name)?;
+        for mark in held.attribute_names()?.iter().filter(|name| xattr::is_overlay(name)) {
+            held.remove_attribute(mark)?;
+        }
+        if stat.kind() == ObjectKind::Directory {
+            let opened = walk::open_dir_below_as(Access::Own, parent.as_fd(), &path)?;
+            let names = walk::sorted_names(opened.as_fd(), &mut buffer)?;
+            waiting.extend(names.into_iter().map(|name| join(&path, &name.bytes)));
+        }
+    }
+    Ok(())
 }
 
 /// How much of an entry was dealt with.

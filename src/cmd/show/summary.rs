@@ -10,7 +10,7 @@ use crate::cmd::render::{
     Cell, Paint, Table, byte_count, cost, duration, duration_between, escape, local_time, shell_quote, tokens,
 };
 use crate::model::record::Mode;
-use crate::model::{Digest, RunRecord, Status, Text};
+use crate::model::{Digest, RunRecord, Text};
 use crate::rules::standing::{Standing, standing};
 use crate::store::journal;
 
@@ -192,9 +192,7 @@ fn standing_of(state_dir: &Path, run: &RunRecord) -> Option<String> {
     let short = run.run_id.short();
     match standing(&events) {
         Standing::Held => Some(format!("waiting: agentguard diff {short}, then apply {short} or discard {short}")),
-        Standing::Published(_) if run.status == Status::Held => {
-            Some(format!("applied; agentguard undo {short} takes it back"))
-        }
+        Standing::Applied(_) => Some(format!("applied; agentguard undo {short} takes it back")),
         Standing::Published(_) => Some(format!("agentguard undo {short} takes it back")),
         Standing::Discarded(time) => Some(format!("discarded {}", local_time(time))),
         Standing::Undone(time) => Some(format!("taken back {}", local_time(time))),

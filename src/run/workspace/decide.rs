@@ -133,11 +133,14 @@ pub fn discard(state: &StateDir, run_id: RunId) -> Result<Decision, DecideError>
 pub fn undo(state: &StateDir, run_id: RunId) -> Result<Decision, DecideError> {
     let mut published = None;
     let life = take_up(state, run_id, |standing| match standing {
-        Standing::Published(plan) => {
+        Standing::Published(plan) | Standing::Applied(plan) => {
             published = Some(plan);
             Ok(())
         }
-        Standing::Replaced => Err("replaced its targets whole (--out): what they were before is not kept".to_owned()),
+        Standing::Replaced => {
+            Err("published whole outputs (--out), not changes of a workspace: what they were before is not kept"
+                .to_owned())
+        }
         other => Err(format!("{}: only a published run can be taken back", describe(&other))),
     })?;
     let life = reopen(life, Purpose::Undo)?;
@@ -289,7 +292,9 @@ pub fn describe(standing: &Standing) -> String {
     match standing {
         Standing::Unsettled => "has not ended".to_owned(),
         Standing::Held => "is held".to_owned(),
-        Standing::Published(_) | Standing::Replaced => "is published".to_owned(),
+        Standing::Published(_) => "is published".to_owned(),
+        Standing::Applied(_) => "is held no more, it was applied".to_owned(),
+        Standing::Replaced => "published whole outputs (--out), not changes of a workspace".to_owned(),
         Standing::Discarded(_) => "was discarded".to_owned(),
         Standing::Undone(_) => "was taken back".to_owned(),
         Standing::Over(status) => format!("ended as {status} and published nothing"),

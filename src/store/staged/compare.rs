@@ -152,11 +152,7 @@ impl<'a> Comparison<'a> {
     }
 
     fn step(&mut self, path: &[u8], action: StepKind, base: &BaseObject<'_>) {
-        let base = match base {
-            BaseObject::Absent => Base::Absent,
-            BaseObject::Recorded(entry) => Base::Recorded(entry.index()),
-            BaseObject::Unrecorded(_) => Base::Unrecorded,
-        };
+        let base = base_of(base);
         // A name that came from a directory is a plain component.
         if let Ok(path) = RelPath::new(path.to_vec()) {
             self.staged.steps.push(Step { path, action, base });
@@ -229,6 +225,10 @@ impl<'a> Comparison<'a> {
         if !same {
             self.step(&path, StepKind::Adjust, &before);
             self.note(ChangeKind::Modified, path.clone(), before.side(None), Some(side_of(entry)));
+        } else if self.upper.is_opaque(&path)
+            && let Ok(path) = RelPath::new(path.clone())
+        {
+            self.staged.renewed.push(Step { path, action: StepKind::Adjust, base: base_of(&before) });
         }
         let recorded = match before {
             BaseObject::Recorded(entry) => entry.dir(),
@@ -306,6 +306,14 @@ impl<'a> Comparison<'a> {
         {
             self.staged.refused.push(Refused { path, what: "setuid or setgid file" });
         }
+    }
+}
+
+fn base_of(object: &BaseObject<'_>) -> Base {
+    match object {
+        BaseObject::Absent => Base::Absent,
+        BaseObject::Recorded(entry) => Base::Recorded(entry.index()),
+        BaseObject::Unrecorded(_) => Base::Unrecorded,
     }
 }
 

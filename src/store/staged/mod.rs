@@ -25,6 +25,8 @@ pub struct Staged {
     pub steps: Vec<Step>,
     /// Directories that were replaced by new ones: nothing may stand in them that did not when the run began.
     pub replaced: Vec<RelPath>,
+    /// Directories that the agent made anew and that stay: nobody else may have changed them, either.
+    pub renewed: Vec<Step>,
     /// Sockets and devices, and files that would be setuid or setgid anew: what the gate refuses.
     pub refused: Vec<Refused>,
 }

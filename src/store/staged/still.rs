@@ -51,6 +51,12 @@ pub fn plan(workspace: &Workspace<'_>, upper: &Path, aside: &Path, staged: &Stag
     for directory in &staged.replaced {
         planning.check_replaced(directory.as_bytes()).map_err(Planning::failed(directory.as_bytes()))?;
     }
+    for step in &staged.renewed {
+        let is_untouched = planning.is_untouched(step).map_err(Planning::failed(step.path.as_bytes()))?;
+        if !is_untouched {
+            planning.conflicts.push(Text(step.path.as_bytes().to_vec()));
+        }
+    }
     if !planning.conflicts.is_empty() {
         return Err(PlanError::Conflict { paths: planning.conflicts });
     }
