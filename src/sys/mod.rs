@@ -2,6 +2,7 @@
 
 pub mod append_file;
 pub mod append_lock;
+pub mod beneath;
 pub mod clock;
 pub mod copy;
 pub mod copy_across;
@@ -9,15 +10,19 @@ pub mod copy_tree;
 pub mod crash;
 pub mod descriptor;
 pub mod durable;
+pub mod fixed;
 pub mod hard_links;
+pub mod held;
 pub mod host;
 pub mod identity;
+pub mod inside;
 pub mod interrupt;
 pub mod lock;
 pub mod metadata;
 pub mod mmap;
 pub mod mount;
 pub mod mount_table;
+pub mod overlay_layer;
 pub mod process;
 pub mod relay;
 pub mod remove;

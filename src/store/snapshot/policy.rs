@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::model::Text;
+use crate::store::ignore::IgnorePolicy;
 use crate::sys::walk::Access;
 
 /// One tree, file or link to capture.
@@ -56,6 +57,10 @@ impl Exclude {
 pub struct CapturePolicy {
     /// What is left out.
     pub exclude: Exclude,
+    /// What is left out because ignore files say so.
+    pub ignore: IgnorePolicy,
+    /// Single paths that are left out, with all that is below them: the root's name and the path below it.
+    pub without: Vec<Text>,
     /// Directories that are never entered, whatever they are called: the state directory.
     pub skip: Vec<PathBuf>,
     /// Most bytes of new content to read.
@@ -66,8 +71,45 @@ pub struct CapturePolicy {
 
 impl Default for CapturePolicy {
     fn default() -> Self {
-        Self { exclude: Exclude::default(), skip: Vec::new(), limit_bytes: 4 << 30, access: Access::AsIs }
+        Self {
+            exclude: Exclude::default(),
+            ignore: IgnorePolicy::Nothing,
+            without: Vec::new(),
+            skip: Vec::new(),
+            limit_bytes: 4 << 30,
+            access: Access::AsIs,
+        }
     }
+}
+
+impl CapturePolicy {
+    /// Whether a path is left out whatever it is.
+    pub(super) fn leaves_out(&self, path: impl FnOnce() -> Text, name: &[u8]) -> bool {
+        if self.exclude.is_empty() && self.without.is_empty() {
+            return false;
+        }
+        let path = path();
+        self.without.contains(&path) || self.exclude.matches(&path.0, name)
+    }
+}
+
+/// Which contents a seal keeps, so that they can be shown later: of files up to a size, and in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepLimit {
+    /// Most bytes of one file; files of 4 MiB and more are never kept.
+    pub per_file: u64,
+    /// Most bytes of all of them; which ones are kept where there are more is not determined.
+    pub total: u64,
+}
+
+/// When what was written survives a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// On return.
+    Synced,
+    /// Once the caller has synced the filesystem. A power cut before that may leave contents that are not what their
+    /// names say, which their hashes show.
+    Deferred,
 }
 
 /// How far a capture is.
