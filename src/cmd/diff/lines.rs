@@ -55,8 +55,7 @@ impl<'a> LineDiff<'a> {
         for (at, replacement) in self.replacements.iter().enumerate() {
             match hunks.last_mut() {
                 Some(open)
-                    if replacement.old.start - self.replacements[open.end - 1].old.end
-                        <= context.saturating_mul(2) =>
+                    if replacement.old.start - self.replacements[open.end - 1].old.end <= context.saturating_mul(2) =>
                 {
                     open.end = at + 1;
                 }
@@ -72,11 +71,7 @@ impl<'a> LineDiff<'a> {
             let start = first.map_or(0, |range| range.start.saturating_sub(context));
             start..last.map_or(0, |range| range.end.saturating_add(context).min(total))
         };
-        Hunk {
-            old: span(|one| &one.old, self.old.len()),
-            new: span(|one| &one.new, self.new.len()),
-            replacements,
-        }
+        Hunk { old: span(|one| &one.old, self.old.len()), new: span(|one| &one.new, self.new.len()), replacements }
     }
 }
 

@@ -35,7 +35,7 @@ impl Pair {
         if row.has_same_content() {
             return Self { old: Content::Bytes(Vec::new()), new: Content::Bytes(Vec::new()) };
         }
-        Self { old: sources.old(row), new: sources.new(row) }
+        Self { old: sources.old(row), new: sources.new_side(row) }
     }
 
     /// Only what stood there.

@@ -50,7 +50,10 @@ impl Patch<'_> {
                 if said_by_git || before.mode == after.mode {
                     return Ok(());
                 }
-                self.remark(row, &format!("mode of {} {:04o} -> {:04o}", kind_word(after.kind), before.mode, after.mode))
+                self.remark(
+                    row,
+                    &format!("mode of {} {:04o} -> {:04o}", kind_word(after.kind), before.mode, after.mode),
+                )
             }
             (before, after) => {
                 for (side, what) in [(before, "deleted"), (after, "created")] {
@@ -58,7 +61,8 @@ impl Patch<'_> {
                         self.remark(row, &format!("{} {what}, mode {:04o}", kind_word(side.kind), side.mode))?;
                     }
                 }
-                match after.filter(|side| has_content(*side) && side.mode & 0o7000 != 0 && side.kind == EntryKind::File) {
+                match after.filter(|side| has_content(*side) && side.mode & 0o7000 != 0 && side.kind == EntryKind::File)
+                {
                     Some(side) => self.remark(row, &format!("mode of file {:04o}", side.mode)),
                     None => Ok(()),
                 }
@@ -71,7 +75,13 @@ impl Patch<'_> {
         self.header(&line)
     }
 
-    fn section(&mut self, path: &[u8], old: Option<Side>, new: Option<Side>, difference: &Difference<'_>) -> io::Result<()> {
+    fn section(
+        &mut self,
+        path: &[u8],
+        old: Option<Side>,
+        new: Option<Side>,
+        difference: &Difference<'_>,
+    ) -> io::Result<()> {
         let (old_mode, new_mode) = (old.map(git_mode), new.map(git_mode));
         if matches!(difference, Difference::None) && old_mode == new_mode {
             return Ok(());

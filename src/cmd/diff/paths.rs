@@ -46,9 +46,9 @@ impl Pattern {
     }
 
     fn matches(&self, path: &[u8]) -> bool {
-        let below = path.strip_prefix(&self.literal[..]).is_some_and(|rest| {
-            self.literal.is_empty() || rest.is_empty() || rest[0] == b'/'
-        });
+        let below = path
+            .strip_prefix(&self.literal[..])
+            .is_some_and(|rest| self.literal.is_empty() || rest.is_empty() || rest[0] == b'/');
         below || self.glob.as_ref().is_some_and(|glob| glob.is_match(OsStr::from_bytes(path)))
     }
 }
@@ -75,7 +75,10 @@ mod tests {
     fn let_through(cwd: &str, typed: &[&str]) -> Vec<&'static str> {
         let typed: Vec<OsString> = typed.iter().map(OsString::from).collect();
         let filter = Filter::new(&typed, Path::new(cwd), Some(Path::new("/w"))).expect("inside");
-        ["a", "ab", "d/a.rs", "d/e/b.rs", "d[1]"].into_iter().filter(|path| filter.lets_through(path.as_bytes())).collect()
+        ["a", "ab", "d/a.rs", "d/e/b.rs", "d[1]"]
+            .into_iter()
+            .filter(|path| filter.lets_through(path.as_bytes()))
+            .collect()
     }
 
     #[test]

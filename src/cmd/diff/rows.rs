@@ -37,7 +37,8 @@ impl Row<'_> {
     pub(super) fn has_same_content(&self) -> bool {
         match (self.before, self.after) {
             (Some(before), Some(after)) => {
-                before.kind == after.kind && (!has_content(before) || before.digest.is_some_and(|digest| after.digest == Some(digest)))
+                before.kind == after.kind
+                    && (!has_content(before) || before.digest.is_some_and(|digest| after.digest == Some(digest)))
             }
             _ => false,
         }

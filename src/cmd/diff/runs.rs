@@ -55,11 +55,14 @@ pub fn compare(state: &StateDir, runs: [&str; 2], form: CompareForm, out: &mut d
     let mut facts = Facts::default();
     command_facts(&mut facts, state, &first, &second);
     place_facts(&mut facts, &first, &second);
-    let inputs = paths(&mut facts, "inputs", [first.input_hash, second.input_hash], || [inputs(state, &first), inputs(state, &second)]);
+    let inputs = paths(&mut facts, "inputs", [first.input_hash, second.input_hash], || {
+        [inputs(state, &first), inputs(state, &second)]
+    });
     environment_facts(&mut facts, state, &first, &second);
     end_facts(&mut facts, &first, &second);
-    let outputs =
-        paths(&mut facts, "outputs", [first.output_hash, second.output_hash], || [outputs(state, &first), outputs(state, &second)]);
+    let outputs = paths(&mut facts, "outputs", [first.output_hash, second.output_hash], || {
+        [outputs(state, &first), outputs(state, &second)]
+    });
     usage_facts(&mut facts, &first, &second);
     let (first, second) = (first.run_id.to_string(), second.run_id.to_string());
     let comparison = Comparison { first, second, facts: facts.0, inputs, outputs };
@@ -105,7 +108,8 @@ fn command_facts(facts: &mut Facts, state: &StateDir, first: &RunRecord, second:
     facts.add("agent", &first.agent, &second.agent, text);
     facts.add("command", &first.command, &second.command, |command| shell_quote(command));
     let [exact_first, exact_second] = [first, second].map(|run| spec_of(state, run).map(|spec| spec.command));
-    if first.command == second.command && exact_first.is_some() && exact_second.is_some() && exact_first != exact_second {
+    if first.command == second.command && exact_first.is_some() && exact_second.is_some() && exact_first != exact_second
+    {
         let shown = "differs in what is redacted".to_owned();
         facts.push("command", [&first.command, &second.command], shown);
     }

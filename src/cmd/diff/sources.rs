@@ -54,7 +54,7 @@ impl<'a> Sources<'a> {
     }
 
     /// What the run made of it.
-    pub(super) fn new(&self, row: &Row<'_>) -> Content {
+    pub(super) fn new_side(&self, row: &Row<'_>) -> Content {
         content(row.after, |side| {
             let kept = self.after.as_ref().and_then(|tree| tree.read(row.path, side));
             kept.or_else(|| self.staged(row.path, side)).or_else(|| self.live_after(row.path, side))

@@ -100,7 +100,9 @@ fn what(row: &Row<'_>, pair: &Pair) -> What {
 
 fn without_content(row: &Row<'_>) -> String {
     match (row.before, row.after) {
-        (Some(before), Some(after)) if before.kind == after.kind => format!("mode {:04o} -> {:04o}", before.mode, after.mode),
+        (Some(before), Some(after)) if before.kind == after.kind => {
+            format!("mode {:04o} -> {:04o}", before.mode, after.mode)
+        }
         (Some(before), Some(after)) => format!("{} -> {}", kind_word(before.kind), kind_word(after.kind)),
         (Some(side), None) => format!("{} deleted", kind_word(side.kind)),
         (None, side) => format!("{} created", side.map_or("nothing", |side| kind_word(side.kind))),

@@ -43,7 +43,11 @@ impl Subject {
     pub(super) fn of(state: &StateDir, record: &RunRecord) -> anyhow::Result<Self> {
         let dir = RunDir::of(state, record.run_id);
         if !dir.exists() {
-            bail!("run {} is in the log and its directory {:?} is gone: what it changed is not known any more", record.run_id, dir.path());
+            bail!(
+                "run {} is in the log and its directory {:?} is gone: what it changed is not known any more",
+                record.run_id,
+                dir.path()
+            );
         }
         let events = journal::read(&dir.journal())?;
         let spec = dir.read_spec()?;
@@ -101,7 +105,10 @@ impl Subject {
             None => notes.push(format!("run {} staged nothing", dir.run_id())),
             Some(manifest) => {
                 changes.paths = created(&manifest);
-                notes.push(format!("what the outputs of run {} replaced is not kept: all of them are shown as new", dir.run_id()));
+                notes.push(format!(
+                    "what the outputs of run {} replaced is not kept: all of them are shown as new",
+                    dir.run_id()
+                ));
             }
         }
         let places = spec.outputs.iter().map(|output| (output.name.clone(), output.path.to_path_buf())).collect();

@@ -60,7 +60,9 @@ pub(super) fn inputs(state: &StateDir, run: &RunRecord) -> anyhow::Result<Listin
         }
     }
     let mut listing = match snapshot {
-        Some(snapshot) => listing_of(&SnapshotStore::at(state.path()).load(&snapshot).context("its snapshot cannot be read")?),
+        Some(snapshot) => {
+            listing_of(&SnapshotStore::at(state.path()).load(&snapshot).context("its snapshot cannot be read")?)
+        }
         None => Listing::new(),
     };
     if let Some(digest) = stdin {
@@ -78,7 +80,9 @@ pub(super) fn outputs(state: &StateDir, run: &RunRecord) -> anyhow::Result<Listi
             let changes = change_set::read(&dir)?.unwrap_or_default();
             let marked = changes.paths.into_iter().map(|changed| {
                 let mark = match changed.after {
-                    Some(side) => Mark { kind: Some(side.kind), mode: side.mode, digest: content_digest(side.kind, side.digest) },
+                    Some(side) => {
+                        Mark { kind: Some(side.kind), mode: side.mode, digest: content_digest(side.kind, side.digest) }
+                    }
                     None => Mark { kind: None, mode: 0, digest: None },
                 };
                 (changed.path.0, mark)

@@ -187,7 +187,6 @@ pub(super) fn share_an_overlay(one: &Place, other: &Place) -> rustix::io::Result
         let stat = statx(&place.parent, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
         Ok::<_, Errno>((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id))
     };
-    #[expect(clippy::unnecessary_cast, reason = "the field types differ between architectures")]
     let is_overlay = fstatfs(&one.parent)?.f_type as u64 == OVERLAY;
     Ok(is_overlay && mount(one)? == mount(other)?)
 }

@@ -125,6 +125,7 @@ fn serve(question: Question, listener: &OwnedFd, standpoint: &Standpoint, mover:
 /// yet can be interrupted by any signal, and its rename would fail with EINTR, which no filesystem does.
 struct Mover {
     listener: Arc<OwnedFd>,
+    #[expect(clippy::type_complexity, reason = "a channel and the thread behind it, named nowhere else")]
     thread: OnceCell<(Sender<(Question, Renaming)>, Option<JoinHandle<()>>)>,
 }
 
