@@ -7,6 +7,7 @@ mod conflicts;
 mod damage;
 mod demo;
 mod diff;
+mod diff_runs;
 mod difference;
 mod escape;
 mod failure_never_lands;

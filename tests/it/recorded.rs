@@ -73,12 +73,7 @@ impl Trees {
     }
 
     /// The same, with another record or specification.
-    pub(crate) fn record_as(
-        &self,
-        number: u64,
-        kept: Kept,
-        edit: impl FnOnce(&mut RunRecord, &mut RunSpec),
-    ) -> RunDir {
+    pub(crate) fn record_as(&self, number: u64, kept: Kept, edit: impl FnOnce(&mut RunRecord, &mut RunSpec)) -> RunDir {
         let (mut before, mut after) = (self.capture("before"), self.capture("after"));
         let mut changes = changes(&self.load(&before.snapshot), &self.load(&after.snapshot));
         let hash_of_before = before.input_hash;
@@ -125,7 +120,11 @@ impl Trees {
             command: record.command.clone(),
             cwd: record.cwd.clone(),
             project: self.project.path().into(),
-            inputs: InputPolicy { source: InputSource::Live(Vec::new()), exclude: Vec::new(), limit: ByteSize(1 << 30) },
+            inputs: InputPolicy {
+                source: InputSource::Live(Vec::new()),
+                exclude: Vec::new(),
+                limit: ByteSize(1 << 30),
+            },
             outputs: Vec::new(),
             staging_base: StagingBase::Empty,
             gate: GatePolicy::default(),
@@ -140,6 +139,7 @@ impl Trees {
             }),
             view: ViewPolicy::default(),
             on_drift: OnDrift::Record,
+            recorded_inputs: false,
             environment: BTreeMap::new(),
             labels: BTreeMap::new(),
             needs: Vec::new(),
@@ -179,6 +179,7 @@ fn write_journal(dir: &RunDir, record: &RunRecord, before: &Captured, contents: 
         unstable: Vec::new(),
         skipped: 0,
         left_out: 0,
+        began: None,
     };
     let stdin: Option<StdinCapture> = None;
     let end = AttemptEnd {
@@ -200,7 +201,7 @@ fn write_journal(dir: &RunDir, record: &RunRecord, before: &Captured, contents: 
     for event in [
         Event::Started(Box::new(header)),
         Event::Snapshotted(taken),
-        Event::AttemptStarted(AttemptStart { number: 1, time, staging: Text::default() }),
+        Event::AttemptStarted(AttemptStart { number: 1, time, staging: Text::default(), private: None }),
         Event::AttemptEnded(end),
         Event::Sealed(sealed),
         Event::Settled(settled),

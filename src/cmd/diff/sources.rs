@@ -132,7 +132,9 @@ impl<'a> Tree<'a> {
 /// Where the rows' paths are in the manifest: one pass over it, however many rows there are.
 fn entries_of<'a>(manifest: &Manifest, rows: &[Row<'a>]) -> HashMap<&'a [u8], usize> {
     let mut found = HashMap::new();
-    let Some((root, top)) = manifest.roots().find(|(_, entry)| *entry.name == *ROOT_NAME.as_bytes()) else { return found };
+    let Some((root, top)) = manifest.roots().find(|(_, entry)| *entry.name == *ROOT_NAME.as_bytes()) else {
+        return found;
+    };
     let wanted: HashMap<&[u8], &'a [u8]> = rows.iter().map(|row| (row.path, row.path)).collect();
     let mut path = Vec::new();
     // Directories that the next entry may be in: where they end, and the length of their path.
