@@ -120,8 +120,7 @@ pub(super) fn diff_command(args: DiffArgs, state_dir: Option<&Path>, color: When
         cwd: at.cwd,
         style: Style { paint: paint(color), reader },
     };
-    // A commit in workspace mode is what would put contents aside; there is none of them to look for yet.
-    let answer = paged(paging, |out| diff(&state, &request, &|_, _| None, out))?;
+    let answer = paged(paging, |out| diff(&state, &request, out))?;
     for note in &answer.notes {
         say(&format!("agentguard: {}", escape(note.as_bytes())));
     }

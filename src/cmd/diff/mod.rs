@@ -1,5 +1,6 @@
 //! `agentguard diff RUN`: what a run changed, as a patch or as a list; `agentguard diff RUN RUN`: how two runs differ.
 
+mod displaced;
 mod lines;
 mod listing;
 mod pair;
@@ -30,7 +31,6 @@ use crate::store::state_dir::StateDir;
 
 pub use listing::Names;
 pub use runs::{CompareForm, compare};
-pub use sources::PreimageOf;
 pub use style::{Reader, Style};
 
 use pair::Pair;
@@ -88,17 +88,12 @@ pub struct DiffAnswer {
 }
 
 /// Shows what a run changed.
-pub fn diff(
-    state: &StateDir,
-    request: &DiffRequest,
-    preimage: &PreimageOf<'_>,
-    out: &mut dyn Write,
-) -> anyhow::Result<DiffAnswer> {
+pub fn diff(state: &StateDir, request: &DiffRequest, out: &mut dyn Write) -> anyhow::Result<DiffAnswer> {
     let subject = Subject::of(state, &record(state, &request.run)?)?;
     let filter = Filter::new(&request.paths, &request.cwd, subject.root.as_deref())?;
     let rows = rows(&subject.changes, &filter);
     let store = SnapshotStore::at(state.path());
-    let sources = Sources::of(&subject, &store, &rows, preimage);
+    let sources = Sources::of(&subject, &store, &rows);
     let mut out = BufWriter::new(out);
     let shown = match request.form {
         DiffForm::Json => {

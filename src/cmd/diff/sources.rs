@@ -3,29 +3,22 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
 use super::rows::{Row, has_content};
 use super::subject::Subject;
 use crate::model::change::Side;
-use crate::model::{Digest, EntryKind, RelPath};
-use crate::store::run_dir::RunDir;
+use crate::model::{Digest, EntryKind};
+use crate::run::workspace::{ROOT_NAME, UPPER};
 use crate::store::snapshot::{Contents, Manifest, SnapshotStore};
 use crate::sys::walk::{self, ObjectKind};
 
-/// The root of a workspace's snapshot, and of what is kept of its result.
-const WORKSPACE: &[u8] = b"workspace";
-/// What an agent staged, in the run's directory.
-const UPPER: &str = "upper";
 /// Larger contents are not compared.
 const LARGEST_BYTES: u64 = 16 << 20;
-
-/// Where the content that a commit found at a path, and that no snapshot holds, was put aside; none where it was not.
-pub type PreimageOf<'a> = dyn Fn(&RunDir, &RelPath) -> Option<PathBuf> + 'a;
 
 /// One side's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,26 +36,20 @@ pub(super) struct Sources<'a> {
     subject: &'a Subject,
     before: Option<Tree<'a>>,
     after: Option<Tree<'a>>,
-    preimage: &'a PreimageOf<'a>,
 }
 
 impl<'a> Sources<'a> {
     /// The places where the contents of these rows may be.
-    pub(super) fn of(
-        subject: &'a Subject,
-        store: &'a SnapshotStore,
-        rows: &[Row<'a>],
-        preimage: &'a PreimageOf<'a>,
-    ) -> Self {
+    pub(super) fn of(subject: &'a Subject, store: &'a SnapshotStore, rows: &[Row<'a>]) -> Self {
         let tree = |manifest: &'a Option<Manifest>| manifest.as_ref().map(|manifest| Tree::of(store, manifest, rows));
-        Self { subject, before: tree(&subject.before), after: tree(&subject.after), preimage }
+        Self { subject, before: tree(&subject.before), after: tree(&subject.after) }
     }
 
     /// What stood at the row's path.
     pub(super) fn old(&self, row: &Row<'_>) -> Content {
         content(row.before, |side| {
             let kept = self.before.as_ref().and_then(|tree| tree.read(row.path, side));
-            kept.or_else(|| self.put_aside(row.path, side)).or_else(|| self.live(row.path, side))
+            kept.or_else(|| self.displaced(row.path, side)).or_else(|| self.live_before(row.path, side))
         })
     }
 
@@ -70,29 +57,45 @@ impl<'a> Sources<'a> {
     pub(super) fn new_side(&self, row: &Row<'_>) -> Content {
         content(row.after, |side| {
             let kept = self.after.as_ref().and_then(|tree| tree.read(row.path, side));
-            kept.or_else(|| read_below(&self.subject.dir.join(UPPER), row.path, side))
-                .or_else(|| self.live(row.path, side))
+            kept.or_else(|| self.staged(row.path, side)).or_else(|| self.live_after(row.path, side))
         })
     }
 
-    fn put_aside(&self, path: &[u8], side: &Side) -> Option<Vec<u8>> {
-        let path = (self.preimage)(&self.subject.dir, &RelPath::new(path.to_vec()).ok()?)?;
-        let content = read_itself(&path, side)?;
+    fn displaced(&self, path: &[u8], side: &Side) -> Option<Vec<u8>> {
+        let (place, rest) = self.subject.displaced.place(path)?;
+        let found = if rest.is_empty() { read_itself(place, side)? } else { read_below(place, rest, side)? };
         // Nobody but the commit writes there: where nothing was hashed, its word is all there is.
-        (side.digest.is_none() || is_what_it_was(&content, side)).then_some(content)
+        (side.digest.is_none() || is_what_it_was(&found.content, side)).then_some(found.content)
     }
 
-    fn live(&self, path: &[u8], side: &Side) -> Option<Vec<u8>> {
+    /// What stands there today, if it is what stood there: its hash says so, or that it was not touched since the run
+    /// began.
+    fn live_before(&self, path: &[u8], side: &Side) -> Option<Vec<u8>> {
+        let found = self.live(path, side)?;
+        let is_untouched = side.digest.is_none() && self.subject.began.is_some_and(|began| found.ctime < began);
+        (is_untouched || is_what_it_was(&found.content, side)).then_some(found.content)
+    }
+
+    fn live_after(&self, path: &[u8], side: &Side) -> Option<Vec<u8>> {
+        self.live(path, side).map(|found| found.content).filter(|content| is_what_it_was(content, side))
+    }
+
+    fn live(&self, path: &[u8], side: &Side) -> Option<Found> {
         self.subject.places.iter().find_map(|(name, place)| {
             let rest = match &name.0[..] {
                 b"" => path,
                 name => match path.strip_prefix(name)? {
-                    b"" => return read_itself(place, side).filter(|content| is_what_it_was(content, side)),
+                    b"" => return read_itself(place, side),
                     rest => rest.strip_prefix(b"/")?,
                 },
             };
             read_below(place, rest, side)
         })
+    }
+
+    fn staged(&self, path: &[u8], side: &Side) -> Option<Vec<u8>> {
+        let found = read_below(&self.subject.dir.join(UPPER), path, side)?;
+        Some(found.content).filter(|content| is_what_it_was(content, side))
     }
 }
 
@@ -129,7 +132,9 @@ impl<'a> Tree<'a> {
 /// Where the rows' paths are in the manifest: one pass over it, however many rows there are.
 fn entries_of<'a>(manifest: &Manifest, rows: &[Row<'a>]) -> HashMap<&'a [u8], usize> {
     let mut found = HashMap::new();
-    let Some((root, top)) = manifest.roots().find(|(_, entry)| *entry.name == *WORKSPACE) else { return found };
+    let Some((root, top)) = manifest.roots().find(|(_, entry)| *entry.name == *ROOT_NAME.as_bytes()) else {
+        return found;
+    };
     let wanted: HashMap<&[u8], &'a [u8]> = rows.iter().map(|row| (row.path, row.path)).collect();
     let mut path = Vec::new();
     // Directories that the next entry may be in: where they end, and the length of their path.
@@ -151,19 +156,25 @@ fn entries_of<'a>(manifest: &Manifest, rows: &[Row<'a>]) -> HashMap<&'a [u8], us
     found
 }
 
-/// The content at a path below a directory, if it is what it was; no link is followed on the way.
-fn read_below(base: &Path, path: &[u8], side: &Side) -> Option<Vec<u8>> {
+/// A content that was found somewhere.
+struct Found {
+    content: Vec<u8>,
+    ctime: (i64, u32),
+}
+
+/// The object at a path below a directory; no link is followed on the way.
+fn read_below(base: &Path, path: &[u8], side: &Side) -> Option<Found> {
     let base = walk::open_dir(base.as_os_str().as_bytes()).ok()?;
     let (above, name) = split(path);
     let dir = walk::open_dir_below(base.as_fd(), above).ok()?;
-    read_at(&dir, name, side).filter(|content| is_what_it_was(content, side))
+    read_at(dir.as_fd(), name, side)
 }
 
-/// The content at a path whose directory is trusted.
-fn read_itself(path: &Path, side: &Side) -> Option<Vec<u8>> {
+/// The object at a path whose directory is trusted.
+fn read_itself(path: &Path, side: &Side) -> Option<Found> {
     let (above, name) = split(path.as_os_str().as_bytes());
     let dir = walk::open_dir(if above.is_empty() { b"/" } else { above }).ok()?;
-    read_at(&dir, name, side)
+    read_at(dir.as_fd(), name, side)
 }
 
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
@@ -171,25 +182,21 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Of the right kind and size; whatever else is there is not opened, or not read.
-fn read_at(dir: &impl std::os::fd::AsFd, name: &[u8], side: &Side) -> Option<Vec<u8>> {
-    match side.kind {
-        EntryKind::Symlink => walk::link_target(dir.as_fd(), name).ok(),
-        EntryKind::File => {
-            let seen = walk::lstat_at(dir.as_fd(), name).ok()?;
-            if seen.kind() != ObjectKind::File || seen.size != side.size {
-                return None;
-            }
-            let file = File::from(walk::open_file_at(dir.as_fd(), name).ok()?);
-            let opened = walk::stat_of(&file).ok()?;
-            if opened.kind() != ObjectKind::File {
-                return None;
-            }
+fn read_at(dir: BorrowedFd<'_>, name: &[u8], side: &Side) -> Option<Found> {
+    let seen = walk::lstat_at(dir, name).ok()?;
+    let content = match (side.kind, seen.kind()) {
+        (EntryKind::Symlink, ObjectKind::Symlink) => walk::link_target(dir, name).ok()?,
+        (EntryKind::File, ObjectKind::File) if seen.size == side.size => {
+            let file = File::from(walk::open_file_at(dir, name).ok()?);
+            // A name may be swapped meanwhile: reading a pipe would wait for ever.
+            walk::stat_of(&file).ok().filter(|opened| opened.kind() == ObjectKind::File)?;
             let mut content = Vec::new();
             file.take(side.size + 1).read_to_end(&mut content).ok()?;
-            (content.len() as u64 == side.size).then_some(content)
+            content
         }
-        EntryKind::Directory | EntryKind::Fifo => None,
-    }
+        _ => return None,
+    };
+    (content.len() as u64 == side.size).then_some(Found { content, ctime: seen.ctime })
 }
 
 fn is_what_it_was(content: &[u8], side: &Side) -> bool {

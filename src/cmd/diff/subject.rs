@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use crate::cmd::render::escape;
+use super::displaced::Displaced;
 use crate::model::change::{ChangeKind, ChangeSet, ChangedPath, Side};
 use crate::model::event::{Event, SnapshotRef};
 use crate::model::record::Mode;
 use crate::model::spec::RunSpec;
 use crate::model::{EntryKind, RunRecord, Text};
+use crate::rules::standing::{Standing, standing};
+use crate::run::workspace::decide::describe;
 use crate::store::run_dir::RunDir;
 use crate::store::snapshot::{Manifest, SnapshotStore};
 use crate::store::state_dir::StateDir;
@@ -24,6 +26,10 @@ pub(super) struct Subject {
     pub(super) before: Option<Manifest>,
     /// The kept contents of what was staged; none where there are none.
     pub(super) after: Option<Manifest>,
+    /// What its commit displaced.
+    pub(super) displaced: Displaced,
+    /// When it began, by the clock of the workspace's filesystem: what has not been touched since is what it was.
+    pub(super) began: Option<(i64, u32)>,
     /// Where changed paths stand in the live tree: a path's prefix (empty in workspace mode), and its place.
     pub(super) places: Vec<(Text, PathBuf)>,
     /// What paths are relative to.
@@ -71,18 +77,24 @@ impl Subject {
             }
         };
         let taken = events.iter().find_map(|event| match event {
-            Event::Snapshotted(taken) => Some(&taken.snapshot),
+            Event::Snapshotted(taken) => Some(taken),
             _ => None,
         });
         let store = SnapshotStore::at(state.path());
         let mut load = |what, snapshot: Option<&SnapshotRef>| {
             let loaded = store.load(snapshot?).with_context(|| format!("{what} cannot be read"));
-            loaded.inspect_err(|error| notes.push(escape(format!("{error:#}").as_bytes()))).ok()
+            loaded.inspect_err(|error| notes.push(format!("{error:#}"))).ok()
         };
-        let before = load("the snapshot of the workspace", taken);
+        let before = load("the snapshot of the workspace", taken.map(|taken| &taken.snapshot));
         let after = load("what is kept of the result", sealed.and_then(|sealed| sealed.contents.as_ref()));
+        let displaced = Displaced::of(&dir, events);
+        let displaced = displaced.inspect_err(|error| notes.push(format!("{error:#}"))).unwrap_or_default();
+        if let gone @ (Standing::Discarded(_) | Standing::Undone(_)) = standing(events) {
+            notes.push(format!("run {} {}: this is what it had changed", dir.run_id(), describe(&gone)));
+        }
         let places = root.iter().map(|root| (Text::default(), root.clone())).collect();
-        Ok(Self { dir, changes, before, after, places, root, notes })
+        let began = taken.and_then(|taken| taken.began);
+        Ok(Self { dir, changes, before, after, displaced, began, places, root, notes })
     }
 
     /// A published tree takes the place of another as a whole: what it replaced is not kept.
@@ -101,7 +113,8 @@ impl Subject {
         }
         let places = spec.outputs.iter().map(|output| (output.name.clone(), output.path.to_path_buf())).collect();
         let root = Some(spec.project.to_path_buf());
-        Ok(Self { dir, changes, before: None, after: None, places, root, notes })
+        let displaced = Displaced::default();
+        Ok(Self { dir, changes, before: None, after: None, displaced, began: None, places, root, notes })
     }
 }
 
