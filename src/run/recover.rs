@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::RunId;
 use crate::model::error_kind::{ErrorKind, Failure, Status};
-use crate::model::event::{CommitAborted, CommitDone, Closed, CommitPlan, Event, Interrupted, Settled};
+use crate::model::event::{Closed, CommitAborted, CommitDone, CommitPlan, Event, Interrupted, Settled};
 use crate::model::spec::OutputTarget;
 use crate::rules::fold::fold;
 use crate::rules::recovery::{Recovery, decide, supervisor_died};

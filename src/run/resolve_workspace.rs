@@ -83,13 +83,7 @@ pub fn workspace(at: &Surroundings, wish: &WorkspaceWish) -> Result<WorkspacePol
         Ok(inside) => Text::from(inside),
         Err(_) => Text::from(path.as_path()),
     };
-    Ok(WorkspacePolicy {
-        path: path.into(),
-        name,
-        passthrough,
-        hold: wish.hold,
-        on_conflict: wish.on_conflict,
-    })
+    Ok(WorkspacePolicy { path: path.into(), name, passthrough, hold: wish.hold, on_conflict: wish.on_conflict })
 }
 
 fn check_workspace(at: &Surroundings, path: &Path) -> Result<(), String> {
@@ -139,7 +133,8 @@ fn passthrough(at: &Surroundings, workspace: &Path, typed: &Path) -> Result<Text
 /// would change it for real (or see what lies hidden under it).
 fn check_mounts(workspace: &Path, passthrough: &[Text]) -> Result<(), String> {
     let mounts = mount_table::below(workspace).map_err(|error| format!("cannot be looked at: {error}"))?;
-    let covered = |mount: &PathBuf| passthrough.iter().any(|inside| mount.starts_with(workspace.join(inside.as_path())));
+    let covered =
+        |mount: &PathBuf| passthrough.iter().any(|inside| mount.starts_with(workspace.join(inside.as_path())));
     let open: Vec<String> = mounts
         .iter()
         .filter(|mount| !covered(mount))
