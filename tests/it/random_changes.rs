@@ -5,7 +5,6 @@
 //! `AGENTGUARD_TEST_SEED` for chains from another number on.
 
 use std::os::unix::ffi::OsStringExt as _;
-use std::process::Command;
 
 use crate::project::{is_root, source_root};
 use crate::trees::{Twins, python, views};
@@ -39,10 +38,8 @@ fn open_what_is_closed(twins: &Twins) {
     if is_root() {
         return;
     }
-    for top in [twins.bare(), &twins.guarded.path()] {
-        let opened = Command::new("chmod").args(["-R", "u+rwX"]).arg(top).output().expect("chmod");
-        assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
-    }
+    let (bare, guarded) = twins.bare_and_live(&["chmod", "-R", "u+rwX", "."]);
+    assert_eq!((bare.code, guarded.code), (Some(0), Some(0)), "{}{}", bare.stderr, guarded.stderr);
 }
 
 fn chains(view: &str) {

@@ -1,6 +1,7 @@
 //! Trees compared as a person would compare them: the same command run bare in a copy, and under agentguard.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
@@ -10,11 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{LazyLock, OnceLock};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, chmodat, open, openat, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat, chmodat, fstat, open, openat, readlinkat, statat,
+};
 use rustix::io::Errno;
 use sha2::Digest as _;
 
-use crate::project::{Outcome, Project, exact_state, skip};
+use crate::project::{Outcome, Project, binary, skip};
 
 /// What stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +31,28 @@ pub(crate) struct Node {
     /// The first name of the link group, where a file has several names in the tree.
     group: Option<String>,
     mtime: (i64, u64),
+    /// Inode and number of links.
+    identity: (u64, u64),
 }
 
 impl Node {
-    /// The same but for the time.
+    fn of(stat: &Stat, xattrs: Vec<(String, String)>) -> Self {
+        Self {
+            kind: FileType::from_raw_mode(stat.st_mode as RawMode),
+            mode: Mode::from_raw_mode(stat.st_mode as RawMode).bits(),
+            owner: (stat.st_uid, stat.st_gid),
+            content: String::new(),
+            xattrs,
+            group: None,
+            mtime: (stat.st_mtime, stat.st_mtime_nsec),
+            identity: (stat.st_ino, stat.st_nlink),
+        }
+    }
+
+    /// The same but for the time, and which object it is.
     fn is_like(&self, other: &Self) -> bool {
-        let timeless = |node: &Self| Self { mtime: (0, 0), ..node.clone() };
-        timeless(self) == timeless(other)
+        let essence = |node: &Self| Self { mtime: (0, 0), identity: (0, 0), ..node.clone() };
+        essence(self) == essence(other)
     }
 
     /// A time that the script has set: bare and guarded, it must be the same one.
@@ -46,13 +64,14 @@ impl Node {
 /// Scripts give fixed times to what they make, all of them before this one.
 const YEAR_2020: i64 = 1_577_836_800;
 
-/// By path; the top itself is the empty path.
+/// By path; the top itself has the empty one.
 pub(crate) type Tree = BTreeMap<Vec<u8>, Node>;
 
 /// Everything below a directory but the state directory, at any depth, also what is closed to its owner.
 pub(crate) fn read_tree(top: &Path) -> Tree {
     let mut reading = Reading { tree: Tree::new(), groups: BTreeMap::new() };
     let directory = open(top, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).expect("the top");
+    reading.tree.insert(Vec::new(), Node::of(&fstat(&directory).expect("stat"), xattrs(top)));
     reading.directory(directory.as_fd(), b"");
     for names in reading.groups.into_values().filter(|names| names.len() > 1) {
         let first = names.iter().min().map(|name| shown(name));
@@ -94,15 +113,8 @@ impl Reading {
         // Whoever may not read it lifts the mode for the moment; neither mode nor mtime is another afterwards.
         let lifted = closed != 0
             && chmodat(parent, name, Mode::from_raw_mode((mode | closed) as RawMode), AtFlags::empty()).is_ok();
-        let mut node = Node {
-            kind,
-            mode,
-            owner: (stat.st_uid, stat.st_gid),
-            content: String::new(),
-            xattrs: xattrs(&PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name)),
-            group: None,
-            mtime: (stat.st_mtime, stat.st_mtime_nsec as u64),
-        };
+        let mut node =
+            Node::of(&stat, xattrs(&PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name)));
         match kind {
             FileType::Directory => {
                 self.tree.insert(path.clone(), node);
@@ -186,6 +198,10 @@ pub(crate) struct Twins {
     pub(crate) guarded: Project,
     bare: tempfile::TempDir,
     environment: Vec<(&'static str, String)>,
+    prefix: Vec<String>,
+    binary: PathBuf,
+    /// The trees after the last command, where nothing else has been done to them since.
+    known: RefCell<Option<Trees>>,
 }
 
 impl Twins {
@@ -202,12 +218,24 @@ impl Twins {
         let bare = tempfile::Builder::new().prefix("ag-bare-").tempdir().expect("temporary directory");
         let copied = Command::new("cp").arg("-a").arg(guarded.path().join(".")).arg(bare.path()).status().expect("cp");
         assert!(copied.success());
-        Self { guarded, bare, environment: Vec::new() }
+        Self { guarded, bare, environment: Vec::new(), prefix: Vec::new(), binary: binary(), known: RefCell::new(None) }
     }
 
     /// Variables that both are given.
     pub(crate) fn with_environment(mut self, environment: &[(&'static str, String)]) -> Self {
         self.environment.extend_from_slice(environment);
+        self
+    }
+
+    /// A command that both are started by, such as one that changes the umask or the user.
+    pub(crate) fn started_by(mut self, prefix: &[&str]) -> Self {
+        self.prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Another copy of the binary, where somebody else may reach it.
+    pub(crate) fn with_binary(mut self, binary: PathBuf) -> Self {
+        self.binary = binary;
         self
     }
 
@@ -223,53 +251,77 @@ impl Twins {
 
     #[track_caller]
     pub(crate) fn both_command(&self, options: &[&str], command: &[&str]) -> Outcome {
-        let before = self.trees();
+        self.both_except(options, command, &|_| false)
+    }
+
+    /// The same, without a look at some paths: what is written there differs from one run to the next by itself.
+    #[track_caller]
+    pub(crate) fn both_except(&self, options: &[&str], command: &[&str], except: &dyn Fn(&[u8]) -> bool) -> Outcome {
+        let before = self.known.take().unwrap_or_else(|| self.trees());
         let (bare, guarded) = (self.run_bare(command), self.run_guarded(options, command));
         let what = brief(command);
         assert_eq!(bare.code, Some(0), "bare: {what}\n{}{}", bare.text(), bare.stderr);
         assert_eq!(guarded.code, Some(0), "{options:?}: {what}\n{}{}", guarded.text(), guarded.stderr);
         assert_eq!(guarded.text(), bare.text(), "{options:?}: {what}");
-        let differences = differences(&before, &self.trees());
+        let after = self.trees();
+        let mut differences = differences(&before, &after, except);
+        differences.truncate(20);
         assert!(differences.is_empty(), "{options:?}: {what}\n{}\n{}", differences.join("\n"), guarded.stderr);
+        self.known.replace(Some(after));
         guarded
     }
 
-    /// Runs a script that fails at its end under agentguard: nothing about the tree is another.
+    /// Runs a command that fails with 7 under agentguard: nothing about the tree is another, no time and no inode.
     #[track_caller]
     pub(crate) fn fails_untouched(&self, options: &[&str], command: &[&str]) {
+        let known = self.known.take().unwrap_or_else(|| self.trees());
         // The first command makes the state directory, which the top's own time tells.
-        let top = usize::from(!self.guarded.state().exists());
-        let before = self.exact_state();
+        let is_first = !self.guarded.state().exists();
         let outcome = self.run_guarded(options, command).exits(7);
-        let after = self.exact_state();
-        let gone = before.iter().skip(top).filter(|line| !after.contains(line));
-        let changed: Vec<_> = after.iter().skip(top).filter(|line| !before.contains(line)).chain(gone).collect();
+        let after = read_tree(&self.guarded.path());
+        let before = &known.guarded;
+        let paths: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
+        let changed: Vec<_> = paths
+            .into_iter()
+            .filter(|path| !(is_first && path.is_empty()) && before.get(*path) != after.get(*path))
+            .map(|path| format!("{}: {:?}, {:?}", shown(path), before.get(path), after.get(path)))
+            .collect();
         assert!(changed.is_empty(), "{options:?} {}: {changed:#?}\n{}", brief(command), outcome.stderr);
+        self.known.replace(Some(Trees { guarded: after, ..known }));
     }
 
-    pub(crate) fn run_bare(&self, command: &[&str]) -> Outcome {
-        let mut bare = Command::new(command[0]);
-        bare.args(&command[1..]).current_dir(self.bare()).stdin(Stdio::null());
-        bare.envs(self.environment.iter().cloned());
-        Outcome::of(bare.output().expect("the command runs"))
+    fn run_bare(&self, command: &[&str]) -> Outcome {
+        let words: Vec<&OsStr> = self.prefix.iter().map(OsStr::new).chain(command.iter().map(OsStr::new)).collect();
+        self.outcome(&words, self.bare())
     }
 
     pub(crate) fn run_guarded(&self, options: &[&str], command: &[&str]) -> Outcome {
-        let arguments: Vec<&str> = ["run"].iter().chain(options).chain(&["--"]).chain(command).copied().collect();
-        let mut guarded = self.guarded.command(&arguments);
-        guarded.envs(self.environment.iter().cloned());
-        Outcome::of(guarded.output().expect("the binary runs"))
+        let mut words: Vec<&OsStr> = self.prefix.iter().map(OsStr::new).collect();
+        words.extend([self.binary.as_os_str(), OsStr::new("run")]);
+        words.extend(options.iter().chain(&["--"]).chain(command).map(OsStr::new));
+        self.outcome(&words, &self.guarded.path())
+    }
+
+    /// A question to both trees, neither under agentguard.
+    pub(crate) fn bare_and_live(&self, command: &[&str]) -> (Outcome, Outcome) {
+        self.known.take();
+        let words: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
+        (self.outcome(&words, self.bare()), self.outcome(&words, &self.guarded.path()))
+    }
+
+    fn outcome(&self, words: &[&OsStr], directory: &Path) -> Outcome {
+        let mut command = Command::new(words[0]);
+        let outer = std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"AGENTGUARD_"));
+        for (name, _) in outer {
+            command.env_remove(name);
+        }
+        command.args(&words[1..]).current_dir(directory).stdin(Stdio::null()).env_remove("CI");
+        command.envs(self.environment.iter().cloned());
+        Outcome::of(command.output().expect("it runs"))
     }
 
     pub(crate) fn trees(&self) -> Trees {
         Trees { bare: read_tree(self.bare()), guarded: read_tree(&self.guarded.path()) }
-    }
-
-    /// Kinds, modes, times, inodes, links and contents of the project, without the state directory.
-    fn exact_state(&self) -> Vec<String> {
-        let mut lines = exact_state(&self.guarded.path());
-        lines.retain(|line| !line.starts_with("\".agentguard"));
-        lines
     }
 }
 
@@ -297,10 +349,10 @@ pub(crate) struct Trees {
 
 /// Where the guarded tree is not what the bare one is. Times count where the script set them on something that it
 /// changed, and where nothing was touched; those of directories never do.
-pub(crate) fn differences(before: &Trees, after: &Trees) -> Vec<String> {
+fn differences(before: &Trees, after: &Trees, except: &dyn Fn(&[u8]) -> bool) -> Vec<String> {
     let mut found = Vec::new();
-    let paths: std::collections::BTreeSet<&Vec<u8>> = after.bare.keys().chain(after.guarded.keys()).collect();
-    for path in paths {
+    let paths: BTreeSet<&Vec<u8>> = after.bare.keys().chain(after.guarded.keys()).collect();
+    for path in paths.into_iter().filter(|path| !except(path)) {
         let (bare, guarded) = match (after.bare.get(path), after.guarded.get(path)) {
             (Some(bare), Some(guarded)) => (bare, guarded),
             (bare, guarded) => {
@@ -310,6 +362,10 @@ pub(crate) fn differences(before: &Trees, after: &Trees) -> Vec<String> {
         };
         if !bare.is_like(guarded) {
             found.push(format!("{}:\n    bare    {bare:?}\n    guarded {guarded:?}", shown(path)));
+            continue;
+        }
+        if path.starts_with(b".git/") {
+            // Git gives an old object a new time when it would have written the same one again.
             continue;
         }
         let is_untouched = before.bare.get(path) == Some(bare) && bare.kind != FileType::Directory;
@@ -322,7 +378,6 @@ pub(crate) fn differences(before: &Trees, after: &Trees) -> Vec<String> {
             found.push(format!("{}: time {:?}, guarded {:?}", shown(path), bare.mtime, guarded.mtime));
         }
     }
-    found.truncate(20);
     found
 }
 
