@@ -36,6 +36,10 @@
 //!   and the kinds of object that are never published
 //! - `fold`: The run record as a pure fold of the run's events: the same function writes it at the end of a run and
 //!   on behalf of one whose supervisor was killed
+//! - `ignore_glob`: Globs as gitignore(5) has them, matched byte by byte in time proportional to pattern times path at
+//!   worst
+//! - `ignore_pattern`: Patterns of ignore files: one line of a `.gitignore`, read and matched as gitignore(5) says and
+//!   git does
 //! - `lifecycle`: The one table of a run's life: it judges events while a run lives and when recovery reads a dead
 //!   run's journal
 //! - `nearest`: "Did you mean": the known word nearest to a mistyped one
@@ -56,6 +60,8 @@
 //! - `append_file`: Appending to a file whole or not at all, as far as one process can: one `write(2)` with
 //!   `O_APPEND`, taken back by `ftruncate(2)` where the disk had room for a part only
 //! - `append_lock`: `flock(2)` on a file that exists only to be locked
+//! - `beneath`: Handles of directories (`O_PATH`): below a root, never through a symbolic link, out of the root or onto
+//!   another mount; or anywhere, by an absolute path of any length
 //! - `clock`: Wall clock and randomness, read in one place so that the floors above can be given fixed ones
 //! - `copy`: Copying the bytes of one open file into another: shared blocks where the filesystem can, else by the
 //!   kernel, else through a buffer
@@ -65,16 +71,22 @@
 //! - `crash`: Named crash points: the places between two effects where a power cut or a full disk may strike
 //! - `descriptor`: Open descriptors: what kind standard input is, and an event descriptor that wakes a poll
 //! - `durable`: `fsync`, where something is relied on after a power cut, and nowhere else
+//! - `fixed`: Whether an inode may be renamed at all: the immutable and the append-only attribute refuse it
 //! - `hard_links`: Hard links that lead out of a tree: published as they are, a write to the result would write to
 //!   whatever private file the agent had linked in
+//! - `held`: One object held by a handle: its metadata is read and changed whatever its mode, its kind and its name
+//!   meanwhile
 //! - `host`: Who and where: host name, user name, umask
 //! - `identity`: Which object a path names: device, inode and modification time, read without following a symbolic
 //!   link
+//! - `inside/`: The inside of a view: this program, executed once more, enters namespaces, mounts what the agent is to
+//!   see, gives up what the agent must not have, and becomes the agent
 //! - `lock`: `flock(2)`: locks that die with their holder
 //! - `metadata`: Giving a new object the owner, attributes, mode and time of the one it is a copy of
 //! - `mmap`: A read-only mapping of a whole file
 //! - `mount`: Which filesystem a path is on, as far as renames go: two paths are on the same place if a rename
 //!   between them cannot answer EXDEV
+//! - `mount_table`: The mount table, as `/proc/self/mountinfo` has it
 //! - `process`: One child process in a process group of its own: spawned unchanged, waited for by pidfd, killed as a
 //!   group
 //! - `relay`: Moving bytes between an agent and the guard's own standard streams: byte-exact, unbuffered, never
@@ -96,6 +108,8 @@
 //! - `changes`: What publishing a sealed tree changes at its targets: one line per created, modified or deleted path
 //! - `git_state`: Commit and branch of the work tree around a directory, read from git's files: git itself is never
 //!   run, so nothing that an agent could have configured is
+//! - `ignore/`: What a capture leaves out of a work tree: what git would ignore, and what `.ignore` and
+//!   `.agentguardignore` name; git is never run
 //! - `journal`: A run's journal: one JSON event per line, appended with one write each, judged by the lifecycle table
 //!   as it grows
 //! - `log/`: The run log, `runs.jsonl`: one line per ended run, append-only, a hash chain
@@ -106,12 +120,15 @@
 //! - `snapshot/`: The content-addressed snapshot store: what a run's inputs were, kept so that they can be given back
 //!   exactly
 //! - `state_dir`: The state directory: where it is, whose it is, which format it has
+//! - `transaction/`: The journaled multi-file apply: many operations below one root, all of them or none, never over
+//!   somebody else's edit
 //! - `trash`: Displaced trees: what a publish has replaced
 //!
 //! ## 3 · `view`
 //!
 //! What an agent may see and change, composed from kernel facilities.
 //!
+//! - `overlay`: The overlay view: the workspace at its own path, copied on write, as a list of steps
 //! - `staging`: Publish staging: an empty directory on the targets' filesystem that becomes the targets
 //!
 //! ## 3 · `usage`

@@ -1,7 +1,12 @@
 //! The binary: it only dispatches.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    agentguard::cli::dispatch::main(std::env::args_os().collect())
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match agentguard::sys::inside::entry(&arguments) {
+        Some(code) => code,
+        None => agentguard::cli::dispatch::main(arguments),
+    }
 }

@@ -51,6 +51,19 @@ pub enum Command {
     Log(LogArgs),
     /// Show all about one run
     Show(ShowArgs),
+    /// Apply the changes of a held run to its workspace
+    #[command(
+        after_long_help = "Examples:\n  agentguard run --hold -- codex exec 'fix the tests'\n  agentguard diff @\n  agentguard apply @\n\nExits with 122, and changes nothing, if somebody else has changed one of the paths meanwhile."
+    )]
+    Apply(DecideArgs),
+    /// Drop the changes of a held run
+    #[command(after_long_help = "Examples:\n  agentguard discard @")]
+    Discard(DecideArgs),
+    /// Take a published run back: contents, modes and times are what they were before it
+    #[command(
+        after_long_help = "Examples:\n  agentguard undo @\n\nExits with 122, and changes nothing, if somebody has changed one of the paths since. Runs with --out replace their\ntargets whole and cannot be taken back."
+    )]
+    Undo(DecideArgs),
     /// Finish or take back interrupted commits, write missing records, sweep leftovers
     #[command(
         after_long_help = "Examples:\n  agentguard recover\n\nExits with 1 if something could not be recovered; `run` and `replay` recover by themselves."
@@ -85,6 +98,9 @@ pub enum Command {
 
 const RUN_EXAMPLES: &str = "\
 Examples:
+  agentguard run -- codex exec 'fix the failing test'      (changes in place, applied only if the run succeeds)
+  agentguard run --verify 'cargo test' --passthrough target -- aider --message 'add a test'
+  agentguard run --hold -- claude -p 'refactor'            (then: agentguard diff @, agentguard apply @)
   agentguard run --out report -- ./make-report --to '{staging}'
   agentguard run --input 'data/*.csv' --out-file summary.md --verify 'grep -q Total $AGENTGUARD_RESULT/summary.md' -- \\
       sh -c 'agent --data {inputs}/data > {staging}/summary.md'
@@ -244,6 +260,17 @@ pub struct ReplayArgs {
     /// Another command instead of the recorded one
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// `agentguard apply`, `discard`, `undo`.
+#[derive(Debug, Args)]
+pub struct DecideArgs {
+    /// Run id, a unique prefix or suffix of one, @ (newest), @-1, @failed
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// Say nothing but errors
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 /// `agentguard log`.

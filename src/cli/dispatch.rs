@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Parser as _;
 use clap::error::ErrorKind as ClapError;
 
+use crate::cmd::decide::{DecideRequest, decide};
 use crate::cmd::log::{LogFilters, LogRequest, log};
 use crate::cmd::recover::Health;
 use crate::cmd::render::{escape, unless_closed};
@@ -19,14 +20,15 @@ use crate::cmd::run_choice::choose;
 use crate::cmd::show::{ShowRequest, ShowWhat, show};
 use crate::cmd::{demo, fsck, log as log_command, manifest, recover, schema};
 use crate::model::spec::PublishPolicy;
-use crate::model::{RunRecord, Text};
-use crate::rules::exit_code::GUARD_FAILED;
+use crate::model::event::Purpose;
+use crate::model::{RunRecord, Status, Text};
+use crate::rules::exit_code::{AgentExit, GUARD_FAILED, exit_code};
 use crate::run::progress::Progress;
 use crate::run::settle::Finished;
 use crate::store::log::RunLog;
 use crate::store::state_dir::StateDir;
 
-use super::args::{Cli, Command, LogArgs, LogFormat, ManifestSide, ReplayArgs, RunArgs, ShowArgs, When};
+use super::args::{Cli, Command, DecideArgs, LogArgs, LogFormat, ManifestSide, ReplayArgs, RunArgs, ShowArgs, When};
 use super::generated;
 use super::progress::Shown;
 use super::settings::{Talk, Volume, run_settings, volume};
@@ -100,6 +102,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Log(args) => log_answer(&args, state_dir, cli.color, &mut out),
         Command::Show(args) => show_answer(&args, state_dir, cli.color, &mut out),
+        Command::Apply(args) => decide_command(args, Purpose::Apply, state_dir, &mut out),
+        Command::Discard(args) => decide_command(args, Purpose::Discard, state_dir, &mut out),
+        Command::Undo(args) => decide_command(args, Purpose::Undo, state_dir, &mut out),
         Command::Recover => health(recover::recover(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Fsck => health(fsck::fsck(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Demo => {
@@ -224,6 +229,28 @@ fn replay_code(replayed: &Replayed, as_recorded: bool) -> ExitCode {
         (true, false) => ExitCode::from(UNWELL),
         (false, _) => code(own),
     }
+}
+
+fn decide_command(
+    args: DecideArgs,
+    purpose: Purpose,
+    state_dir: Option<&Path>,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    let talk = Talk { volume: volume(args.quiet, false), progress: When::Never };
+    let progress: Arc<dyn Progress> = Arc::new(Shown::new(talk));
+    let request = DecideRequest { at: surroundings(state_dir)?, run: args.run, purpose };
+    let mut said = Vec::new();
+    let refused = decide(&request, &progress, &mut said)?;
+    if !args.quiet {
+        unless_closed(out.write_all(&said).and_then(|()| out.flush())).context("cannot write to standard output")?;
+    }
+    let Some(failure) = refused else { return Ok(ExitCode::SUCCESS) };
+    say(&format!("agentguard: {}", escape(failure.message.as_bytes())));
+    if let Some(hint) = &failure.hint {
+        say(&format!("hint: {}", escape(hint.as_bytes())));
+    }
+    Ok(code(exit_code(Status::Failed, Some(&failure), AgentExit::default())))
 }
 
 fn log_answer(args: &LogArgs, state_dir: Option<&Path>, color: When, out: &mut dyn Write) -> anyhow::Result<ExitCode> {

@@ -83,6 +83,12 @@ impl Progress for Shown {
         }
     }
 
+    fn note(&self, text: &str) {
+        if self.volume == Volume::Verbose {
+            say(&format!("agentguard: {}", escape(text.as_bytes())));
+        }
+    }
+
     fn warn(&self, warning: Warning) {
         if self.volume > Volume::Quiet {
             let line = format!("agentguard: warning: {}", escape(warning.0.as_bytes()));

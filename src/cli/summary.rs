@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::cmd::render::{byte_count, duration, escape};
+use crate::model::record::Mode;
 use crate::model::{RunRecord, Status, Text};
 use crate::run::settle::Finished;
 
@@ -24,9 +25,17 @@ pub fn summary(finished: &Finished) -> String {
 fn outcome(finished: &Finished) -> String {
     let record = &finished.record;
     match (record.status, &record.error) {
+        (Status::Succeeded, _) if record.published && record.mode == Mode::Workspace => changed(record),
         (Status::Succeeded, _) if record.published => published(record, &finished.untouched),
         (Status::Succeeded, _) if record.output_hash.is_some() => "accepted, not published".to_owned(),
+        (Status::Succeeded, _) if record.mode == Mode::Workspace => {
+            "nothing to publish: the agent changed nothing".to_owned()
+        }
         (Status::Succeeded, _) => "nothing to publish: the agent staged nothing".to_owned(),
+        (Status::Held, _) => {
+            let run = record.run_id.short();
+            format!("held for a decision: agentguard diff {run}, then apply {run} or discard {run}")
+        }
         (status, Some(error)) => {
             let message = escape(error.message.as_bytes());
             if record.published {
@@ -57,6 +66,15 @@ fn published(record: &RunRecord, untouched: &[Text]) -> String {
         }
     }
     text
+}
+
+fn changed(record: &RunRecord) -> String {
+    let changes = record.changes.unwrap_or_default();
+    let counts = [(changes.created, "created"), (changes.modified, "modified"), (changes.deleted, "deleted")];
+    let counts: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let workspace = record.targets.first().map_or_else(|| ".".to_owned(), |target| escape(&target.0));
+    format!("published to {workspace}: {} ({})", counts.join(", "), byte_count(changes.bytes))
 }
 
 fn verified(record: &RunRecord) -> Option<String> {

@@ -5,6 +5,8 @@ use std::io::Write;
 use crate::rules::recovery::decide;
 use crate::run::ended::chain;
 use crate::run::resolve::Surroundings;
+use crate::run::workspace::commit::read_plan;
+use crate::store::change_set;
 use crate::store::journal;
 use crate::store::log::RunLog;
 use crate::store::outputs;
@@ -73,12 +75,25 @@ fn check_run(state: &StateDir, dir: &RunDir) -> Vec<String> {
             }
             problems.extend(check_snapshot(state, &events));
             problems.extend(damaged_stdin(dir, &events));
+            problems.extend(damaged_plans(dir, &events));
         }
     }
     if let Err(error) = outputs::read(dir) {
         problems.push(chain(&error));
     }
+    if let Err(error) = change_set::read(dir) {
+        problems.push(chain(&error));
+    }
     problems
+}
+
+/// A commit that was carried out must be one that can be taken back.
+fn damaged_plans(dir: &RunDir, events: &[crate::model::Event]) -> Vec<String> {
+    let plans = events.iter().filter_map(|event| match event {
+        crate::model::Event::CommitIntended(plan) => plan.plan.as_ref(),
+        _ => None,
+    });
+    plans.filter_map(|file| read_plan(dir, file).err()).map(|error| format!("its plan: {}", chain(&error))).collect()
 }
 
 /// Standard input that was kept must be what was read; input that was not kept is no damage.

@@ -7,10 +7,12 @@ use std::io::{self, Write};
 
 use anyhow::{Context as _, bail};
 
+use crate::model::change::ChangeSet;
 use crate::model::event::Event;
-use crate::model::{EntryKind, RunId};
+use crate::model::{Digest, EntryKind, RunId};
 use crate::run::snapshot::listing_with_stdin;
 use crate::store::capture;
+use crate::store::change_set;
 use crate::store::journal;
 use crate::store::outputs;
 use crate::store::run_dir::RunDir;
@@ -55,31 +57,58 @@ pub fn stream(state: &StateDir, run_id: RunId, which: Stream, out: &mut dyn Writ
     }
 }
 
+/// What is known of one side.
+enum Listed {
+    /// Trees.
+    Trees(Manifest),
+    /// What was changed below a workspace.
+    Changes(ChangeSet),
+}
+
 /// The manifest of one side; `None` if the run has none.
-fn load(state: &StateDir, run_id: RunId, side: Side) -> anyhow::Result<Option<Manifest>> {
+fn load(state: &StateDir, run_id: RunId, side: Side) -> anyhow::Result<Option<Listed>> {
+    let dir = RunDir::of(state, run_id);
     match side {
         Side::Inputs => {
             let Some(snapshot) = snapshot_of(state, run_id)? else { return Ok(None) };
-            Ok(Some(SnapshotStore::at(state.path()).load(&snapshot)?))
+            Ok(Some(Listed::Trees(SnapshotStore::at(state.path()).load(&snapshot)?)))
         }
-        Side::Outputs => Ok(outputs::read(&RunDir::of(state, run_id))?),
+        Side::Outputs => match change_set::read(&dir)? {
+            Some(changes) => Ok(Some(Listed::Changes(changes))),
+            None => Ok(outputs::read(&dir)?.map(Listed::Trees)),
+        },
     }
 }
 
 /// Prints `sha256sum -c` lines: one per regular file, sorted by path.
 pub fn checksums(state: &StateDir, run_id: RunId, side: Side, out: &mut dyn Write) -> anyhow::Result<()> {
-    let Some(manifest) = load(state, run_id, side)? else { bail!("run {run_id} has no such manifest") };
-    for (index, entry) in manifest.entries().iter().enumerate() {
-        if entry.kind != EntryKind::File {
-            continue;
+    let Some(listed) = load(state, run_id, side)? else { bail!("run {run_id} has no such manifest") };
+    match listed {
+        Listed::Trees(manifest) => {
+            for (index, entry) in manifest.entries().iter().enumerate() {
+                if entry.kind == EntryKind::File {
+                    checksum(entry.digest, &manifest.path_of(index), out)?;
+                }
+            }
         }
-        let (escaped, name) = sum_name(&manifest.path_of(index));
-        out.write_all(if escaped { b"\\" } else { b"" })?;
-        write!(out, "{}  ", entry.digest)?;
-        out.write_all(&name)?;
-        out.write_all(b"\n")?;
+        Listed::Changes(changes) => {
+            for changed in &changes.paths {
+                let file = changed.after.filter(|side| side.kind == EntryKind::File);
+                if let Some(digest) = file.and_then(|side| side.digest) {
+                    checksum(digest, &changed.path.0, out)?;
+                }
+            }
+        }
     }
     Ok(())
+}
+
+fn checksum(digest: Digest, path: &[u8], out: &mut dyn Write) -> io::Result<()> {
+    let (escaped, name) = sum_name(path);
+    out.write_all(if escaped { b"\\" } else { b"" })?;
+    write!(out, "{digest}  ")?;
+    out.write_all(&name)?;
+    out.write_all(b"\n")
 }
 
 /// A name as `sha256sum` writes it: backslash, newline and carriage return escaped, and the line marked.
@@ -104,7 +133,15 @@ pub fn listing(
     directory: Option<&std::ffi::OsStr>,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let Some(manifest) = load(state, run_id, side)? else { bail!("run {run_id} has no such manifest") };
+    let Some(listed) = load(state, run_id, side)? else { bail!("run {run_id} has no such manifest") };
+    let manifest = match listed {
+        Listed::Trees(manifest) => manifest,
+        Listed::Changes(changes) if directory.is_none() => {
+            out.write_all(&changes.listing())?;
+            return Ok(());
+        }
+        Listed::Changes(_) => bail!("the changes of run {run_id} are one list: --listing takes no directory"),
+    };
     let bytes = match directory {
         None if side == Side::Inputs => with_recorded_stdin(state, run_id, manifest.root_listing())?,
         None => manifest.root_listing(),

@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::event::{Event, SnapshotRef};
 use crate::model::spec::{InputSource, PublishPolicy, RunSpec};
-use crate::model::{EntryKind, RunId, RunRecord, Text};
+use crate::model::change::ChangedPath;
+use crate::model::{Digest, EntryKind, RunId, RunRecord, Text};
 use crate::rules::reproduction::{Comparison, compare, compare_paths};
 use crate::run::driver::{Connections, drive};
 use crate::run::progress::{Progress, Warning};
@@ -18,6 +19,7 @@ use crate::run::recover::recover;
 use crate::run::resolve::Surroundings;
 use crate::run::settle::Finished;
 use crate::run::stdin::StdinPlan;
+use crate::store::change_set;
 use crate::store::journal;
 use crate::store::log::RunLog;
 use crate::store::outputs;
@@ -95,15 +97,16 @@ fn respecify(recorded: &RunSpec, run_id: RunId, journal: &[Event], request: &Rep
     });
     let had_inputs = match &recorded.inputs.source {
         InputSource::Live(roots) => !roots.is_empty(),
-        InputSource::Recorded(_) => true,
+        InputSource::Recorded(_) => recorded.workspace.is_none() || recorded.recorded_inputs,
     };
     let source = match taken {
-        Some(snapshot) if had_inputs => InputSource::Recorded(snapshot),
+        Some(snapshot) if had_inputs || recorded.workspace.is_some() => InputSource::Recorded(snapshot),
         Some(_) => InputSource::Live(Vec::new()),
         None => bail!("run {run_id} has no snapshot of its inputs: it ended before they were read"),
     };
     let mut spec = recorded.clone();
     spec.inputs.source = source;
+    spec.recorded_inputs = recorded.workspace.is_some() && had_inputs;
     spec.publish = request.publish;
     spec.replay_of = Some(run_id);
     spec.parent_run_id = parent_run();
@@ -174,7 +177,18 @@ fn compare_runs(state: &StateDir, original: &RunRecord, replay: &RunRecord) -> a
 
 /// A run's outputs, sorted, each with a mark of its mode, kind and content.
 fn listed(state: &StateDir, run_id: RunId) -> anyhow::Result<Vec<(Text, String)>> {
-    let Some(manifest) = outputs::read(&RunDir::of(state, run_id))? else { return Ok(Vec::new()) };
+    let dir = RunDir::of(state, run_id);
+    if let Some(changes) = change_set::read(&dir)? {
+        let mark = |changed: ChangedPath| {
+            let after = changed.after.map_or_else(
+                || "deleted".to_owned(),
+                |side| format!("{:o} {:?} {}", side.mode, side.kind, side.digest.unwrap_or(Digest::OF_NOTHING)),
+            );
+            (changed.path, after)
+        };
+        return Ok(changes.paths.into_iter().map(mark).collect());
+    }
+    let Some(manifest) = outputs::read(&dir)? else { return Ok(Vec::new()) };
     let mark = |(index, entry): (usize, &ManifestEntry)| {
         // A directory's hash says what its entries say already.
         let content = if entry.kind == EntryKind::Directory { String::new() } else { entry.digest.to_string() };

@@ -12,6 +12,7 @@ use crate::model::spec::{
 };
 use crate::model::{ByteSize, RunId, Text};
 use crate::run::driver::{Connections, drive};
+use crate::run::environment::{OUTER_STATE, OUTER_WORKSPACE};
 use crate::run::progress::{Progress, Warning};
 use crate::run::recover::{Outcome, Recovered, recover};
 use crate::run::resolve::{OutputWish, Surroundings, inputs, outputs};
@@ -68,10 +69,17 @@ pub fn surroundings(state_dir: Option<&Path>) -> anyhow::Result<Surroundings> {
     let project = project_root(&cwd);
     let state = match state_dir {
         Some(named) => resolve_state(&cwd.join(named)),
-        None => project.join(STATE_NAME),
+        None => outer_state(&project).unwrap_or_else(|| project.join(STATE_NAME)),
     };
     let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
     Ok(Surroundings { cwd, project, state, home })
+}
+
+/// Inside another agentguard's view of this project: the state directory that it gives its nested runs.
+fn outer_state(project: &Path) -> Option<PathBuf> {
+    let workspace = PathBuf::from(std::env::var_os(OUTER_WORKSPACE)?);
+    let state = PathBuf::from(std::env::var_os(OUTER_STATE)?);
+    project.starts_with(&workspace).then(|| resolve_state(&state))
 }
 
 /// Links above a state directory that may not exist yet are resolved, so that paths compare.
@@ -135,6 +143,9 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
     if roots.is_empty() && command.iter().any(|argument| contains(&argument.0, b"{inputs}")) {
         bail!("the command names {{inputs}} and there are none: add --input PATH");
     }
+    if workspace.is_some() && command.iter().any(|argument| contains(&argument.0, b"{staging}")) {
+        bail!("the command names {{staging}} and publishes nothing: add --out DIR, --out-file FILE or --stdout FILE");
+    }
     let agent = request.agent.clone().map_or_else(|| basename(&command[0]), Text::from);
     Ok(RunSpec {
         agent,
@@ -154,6 +165,7 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         workspace,
         view,
         on_drift: request.on_drift,
+        recorded_inputs: false,
         environment: recorded_environment(&request.record_env),
         labels: request.labels.clone(),
         needs: Vec::new(),

@@ -105,6 +105,10 @@ pub struct SnapshotTaken {
     /// counts once.
     #[serde(default)]
     pub left_out: u64,
+    /// A moment of the clock that stamps files, before the agent was started: what no snapshot holds and was changed
+    /// later was changed by somebody else. Null in publish mode.
+    #[serde(default)]
+    pub began: Option<(i64, u32)>,
 }
 
 /// Names a snapshot in the store.
@@ -125,6 +129,9 @@ pub struct AttemptStart {
     pub time: Timestamp,
     /// Where the agent writes.
     pub staging: Text,
+    /// The empty directory that the run's private files are mounted on in the agent's view; null where nothing is mounted.
+    #[serde(default)]
+    pub private: Option<Text>,
 }
 
 /// An attempt's process has ended (or never began).

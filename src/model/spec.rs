@@ -43,6 +43,9 @@ pub struct RunSpec {
     /// What becomes of a run whose inputs changed under it.
     #[serde(default)]
     pub on_drift: OnDrift,
+    /// Of a replay in workspace mode: whether the recorded snapshot has roots besides the workspace.
+    #[serde(default)]
+    pub recorded_inputs: bool,
     /// Environment values kept for replay, by name.
     pub environment: BTreeMap<Text, Text>,
     /// `--label` pairs.

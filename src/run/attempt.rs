@@ -2,27 +2,30 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::model::error_kind::{ErrorKind, Failure};
-use crate::model::event::{AttemptEnd, AttemptStart, Event, StdinCapture};
-use crate::model::{Text, Timestamp};
+use crate::model::event::{AttemptEnd, Event, StdinCapture};
+use crate::model::spec::{IsolationLevel, ViewKind};
+use crate::model::Timestamp;
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
-use crate::store::run_dir::BASE_NAME;
 use crate::sys::clock;
 use crate::sys::process;
 use crate::usage::usage_file;
+use crate::view::clone_copy::CopyBase;
 
 use super::begin::Target;
-use super::ended::{Life, Stage};
-use super::environment::AttemptPlaces;
+use super::ended::{Life, Stage, chain};
+use super::environment::{AttemptPlaces, USAGE};
+use super::lay_out::{LaidOut, StagePlan};
 use super::progress::{Progress, Stage as Shown, Warning};
-use super::signals::Signals;
-use super::snapshot::{Snapshotted, with_stdin};
+use super::scene::{self, Scene, Way};
+use super::signals::{Signals, Worked};
+use super::snapshot::{RootListing, Snapshotted, cancelled, with_stdin};
 use super::stdin::Kept;
-use super::supervise::{Streams, Watched, watch};
+use super::supervise::{StartError, Streams, Watched, watch};
+use super::workspace::Origin;
 
 /// A run whose attempt has ended, well or not.
 #[derive(Debug)]
@@ -34,10 +37,16 @@ pub struct Attempted {
     pub targets: Vec<Target>,
     /// Where the attempt had its things.
     pub places: AttemptPlaces,
+    /// How it saw the world.
+    pub scene: Scene,
+    /// What its private copy was before.
+    pub copied: Option<CopyBase>,
     /// How the agent ended.
     pub agent: AgentExit,
     /// Why the attempt failed; `None` if the agent succeeded.
     pub failure: Option<Failure>,
+    /// The workspace as it was when the run began.
+    pub origin: Option<Origin>,
 }
 
 /// Runs one attempt.
@@ -48,70 +57,93 @@ pub async fn make(
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<Attempted> {
-    let Snapshotted { life, targets, root_listing, inputs } = snapshotted;
-    let staging = crate::view::staging::place(&life.dir.join("staging"), life.dir.run_id(), targets_of(&targets));
-    let start = AttemptStart { number, time: clock::now(), staging: Text::from(staging.as_path()) };
+    let Snapshotted { life, targets, root_listing, inputs, origin, obstacle, difference } = snapshotted;
+    let ways = scene::ways(&life.spec, obstacle.as_ref());
+    let stage = StagePlan { number, inputs, difference: difference.as_deref(), targets: &targets };
+    let start = stage.start(&life, &ways);
     let life = life.note(Event::AttemptStarted(start), "attempt.started")?;
-    let places = match lay_out(&life, number, staging, inputs, &targets) {
-        Ok(places) => places,
+    let staging = match stage.prepare(&life) {
+        Ok(staging) => staging,
         Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
     };
-    progress.stage(Shown::Running);
-    let staged_stdout = streams.staged_stdout.is_some();
-    let watched = watch(&life, &places, streams, signals, progress).await;
-    let (agent, failure, end) = match watched {
+    let left_open = life.spec.view.wanted == ViewKind::Auto && life.spec.view.isolation != IsolationLevel::None;
+    if let Some(obstacle) = obstacle.filter(|_| left_open) {
+        progress.note(&format!("no overlay: {}", obstacle.0));
+    }
+    let mut refused = None;
+    for (tried, way) in ways.iter().copied().enumerate() {
+        let laid_out = stage.lay_out(&life, way, staging.clone(), signals).await;
+        let LaidOut { scene, places, copied } = match laid_out {
+            Ok(Worked::Done(laid_out)) => laid_out,
+            Ok(Worked::Cancelled(signal)) => return Err(cancelled(life, signal)),
+            Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
+        };
+        progress.stage(Shown::Running);
+        if let Some(origin) = &origin {
+            // From here on a change by somebody else has a later stamp than the run's beginning.
+            clock::wait_past(origin.began.0);
+        }
+        let watched = watch(&life, &places, &scene, &streams, signals, progress).await;
+        let watched = match watched {
+            Err(StartError::Step(step)) if tried + 1 < ways.len() => {
+                progress.note(&format!("no {}: {step}; trying {}", way.word(), ways[tried + 1].word()));
+                stage.take_down(&life, way);
+                refused = Some(step);
+                continue;
+            }
+            watched => watched,
+        };
+        if way == Way::LooseClone && life.spec.view.isolation != IsolationLevel::None {
+            let why = refused.as_ref().map(|step| format!(" ({step})")).unwrap_or_default();
+            let what = "nothing keeps absolute paths from leading the agent to the live tree";
+            progress.warn(Warning(format!("{what}{why}; `agentguard doctor` tells what is missing")));
+        }
+        let (agent, failure, end) = conclude(&life, watched, &streams, &root_listing, &places, progress);
+        let life = life.note(Event::AttemptEnded(end), "attempt.ended")?;
+        return Ok(Attempted { life, targets, places, scene, copied, agent, failure, origin });
+    }
+    let none = io::Error::other("no view was left to try");
+    Err(life.fail(ErrorKind::SpawnFailed, &none))
+}
+
+/// What came of the agent, as the road, the gate and the journal need it.
+fn conclude(
+    life: &Life,
+    watched: Result<Watched, StartError>,
+    streams: &Streams,
+    root_listing: &RootListing,
+    places: &AttemptPlaces,
+    progress: &Arc<dyn Progress>,
+) -> (AgentExit, Option<Failure>, AttemptEnd) {
+    match watched {
         Ok(watched) => {
             warn_about_relays(&watched, progress);
             let agent = agent_exit(&watched.outcome);
-            let failure = failure_of(&watched.outcome, &life).or_else(|| unstaged_stdout(&watched, staged_stdout));
-            let end = ended(&life, &watched, &places, &root_listing, failure.clone());
+            let staged_stdout = streams.staged_stdout.is_some();
+            let failure = failure_of(&watched.outcome, life).or_else(|| unstaged_stdout(&watched, staged_stdout));
+            let end = ended(life, &watched, places, root_listing, failure.clone());
             (agent, failure, end)
         }
         Err(error) => {
-            let (code, failure) = not_spawned(&life, &error);
-            let agent = AgentExit { code: Some(code), ..AgentExit::default() };
-            let end = empty_end(clock::now(), Some(code), failure.clone());
-            (agent, Some(failure), end)
+            let (code, failure) = not_started(life, &error);
+            let agent = AgentExit { code, ..AgentExit::default() };
+            (agent, Some(failure.clone()), empty_end(clock::now(), code, failure))
         }
-    };
-    let life = life.note(Event::AttemptEnded(end), "attempt.ended")?;
-    Ok(Attempted { life, targets, places, agent, failure })
+    }
 }
 
-/// Everything the attempt needs exists and is empty.
-fn lay_out(
-    life: &Life,
-    number: u32,
-    staging: PathBuf,
-    inputs: Option<PathBuf>,
-    targets: &[Target],
-) -> Result<AttemptPlaces, LayOutError> {
-    let base = life.dir.join(BASE_NAME);
-    let staging = crate::view::staging::prepare(&staging, targets_of(targets), life.spec.staging_base, &base)
-        .map_err(LayOutError::Staging)?;
-    let temporary = life.dir.make("tmp").map_err(LayOutError::Directory)?;
-    Ok(AttemptPlaces {
-        run_id: life.dir.run_id(),
-        number,
-        parent: life.spec.parent_run_id,
-        staging,
-        inputs,
-        temporary,
-        usage: life.dir.join("usage.jsonl"),
-    })
-}
-
-fn targets_of(targets: &[Target]) -> impl Iterator<Item = &crate::model::spec::OutputTarget> + Clone {
-    targets.iter().map(|target| &target.output)
-}
-
-/// The attempt's directories could not be made.
-#[derive(Debug, thiserror::Error)]
-enum LayOutError {
-    #[error("cannot prepare staging")]
-    Staging(#[source] crate::view::staging::StagingError),
-    #[error("cannot prepare the attempt")]
-    Directory(#[source] crate::store::run_dir::RunDirError),
+fn not_started(life: &Life, error: &StartError) -> (Option<i32>, Failure) {
+    match error {
+        StartError::Process(error) => {
+            let (code, failure) = not_spawned(life, error);
+            (Some(code), failure)
+        }
+        // What was asked for cannot be given: agentguard's own failure, and no quiet downgrade.
+        error => {
+            let failure = Failure::new(ErrorKind::SpawnFailed, chain(error));
+            (None, failure.with_hint("`agentguard doctor` tells what is missing and how to get it"))
+        }
+    }
 }
 
 fn agent_exit(outcome: &AttemptOutcome) -> AgentExit {
@@ -187,15 +219,17 @@ fn ended(
     life: &Life,
     watched: &Watched,
     places: &AttemptPlaces,
-    root_listing: &[u8],
+    root_listing: &RootListing,
     failure: Option<Failure>,
 ) -> AttemptEnd {
     let agent = agent_exit(&watched.outcome);
-    let reported = usage_file::read(&places.usage);
+    let reported = usage_file::read(&places.private.host.join(USAGE));
     let stdin = watched.stdin.or_else(|| recorded_stdin(life)).map(|kept| StdinCapture {
         digest: kept.digest,
         size: kept.size,
-        input_hash: kept.digest.map(|digest| with_stdin(root_listing, digest, kept.size)),
+        input_hash: kept
+            .digest
+            .and_then(|digest| Some(with_stdin(&root_listing.bytes()?, digest, kept.size))),
     });
     AttemptEnd {
         time: clock::now(),
@@ -208,7 +242,7 @@ fn ended(
         cost_usd: reported.cost_usd,
         stdout_bytes: watched.stdout.bytes,
         stderr_bytes: watched.stderr.bytes,
-        isolation: None,
+        isolation: Some(watched.isolation.clone()),
     }
 }
 

@@ -81,8 +81,11 @@ fn header(spec: &RunSpec, run_id: RunId) -> Header {
         agent: spec.agent.clone(),
         command: redact_command(&spec.command),
         cwd: spec.cwd.clone(),
-        mode: Mode::Publish,
-        targets: spec.outputs.iter().map(|output| output.name.clone()).collect(),
+        mode: if spec.workspace.is_some() { Mode::Workspace } else { Mode::Publish },
+        targets: match &spec.workspace {
+            Some(workspace) => vec![workspace.name.clone()],
+            None => spec.outputs.iter().map(|output| output.name.clone()).collect(),
+        },
         needs: spec.needs.clone(),
         labels: spec.labels.clone(),
         parent_run_id: spec.parent_run_id,
@@ -91,8 +94,9 @@ fn header(spec: &RunSpec, run_id: RunId) -> Header {
         user: host::user_name(),
         agentguard: env!("CARGO_PKG_VERSION").to_owned(),
         git: git_state::read(spec.cwd.as_path()),
+        // What was really in force is told by the attempt.
         isolation: Isolation {
-            view: "staging".to_owned(),
+            view: "none".to_owned(),
             level: "none".to_owned(),
             landlock_abi: None,
             network: "host".to_owned(),

@@ -115,7 +115,7 @@ fn abort(life: Life, failure: Failure, agent: AgentExit) -> Box<super::ended::En
 }
 
 /// The journal, and the directory entries that lead to it.
-fn make_intention_durable(life: &Life) -> io::Result<()> {
+pub fn make_intention_durable(life: &Life) -> io::Result<()> {
     life.journal.sync().map_err(io::Error::other)?;
     durable::sync_file(&life.dir.join("run.json"))?;
     durable::sync_directory(life.dir.path())?;

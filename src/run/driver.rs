@@ -23,6 +23,7 @@ use super::signals::Signals;
 use super::snapshot::{cancelled, take};
 use super::stdin::StdinPlan;
 use super::supervise::Streams;
+use super::workspace::{self, Origin};
 use super::{commit, commit::Committed};
 
 /// Why a run has no record yet.
@@ -117,13 +118,31 @@ async fn follow(
 ) -> Stage<Committed> {
     let snapshotted = take(begun, signals, progress).await?;
     sweep_trash_meanwhile(state);
-    let attempted = attempt::make(snapshotted, 1, streams, signals, progress).await?;
+    let mut attempted = attempt::make(snapshotted, 1, streams, signals, progress).await?;
+    if let Some(origin) = attempted.origin.take() {
+        return follow_workspace(attempted, origin, signals, progress).await;
+    }
     let sealed = seal(attempted, signals, progress).await?;
     let accepted = judge(sealed, signals, progress).await?;
     if let Some(signal) = signals.pending().await {
         return Err(cancelled(accepted.sealed.life, signal));
     }
     commit::commit(accepted, progress)
+}
+
+/// The road of a run that changes a directory in place, from the end of its agent on.
+async fn follow_workspace(
+    attempted: attempt::Attempted,
+    origin: Origin,
+    signals: &mut Signals,
+    progress: &Arc<dyn Progress>,
+) -> Stage<Committed> {
+    let sealed = workspace::seal::seal(attempted, origin, signals, progress).await?;
+    let accepted = workspace::judge::judge(sealed, signals, progress).await?;
+    if let Some(signal) = signals.pending().await {
+        return Err(cancelled(accepted.life, signal));
+    }
+    workspace::publish(accepted, progress)
 }
 
 fn streams(connections: Connections, spec: &RunSpec) -> Streams {

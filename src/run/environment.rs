@@ -7,6 +7,8 @@ use crate::model::{RunId, Text};
 use crate::rules::placeholder;
 use crate::view::staging::Staging;
 
+use super::scene::Private;
+
 /// Variables to set (`None`: to remove) on top of the guard's own environment.
 pub type Variables = Vec<(OsString, Option<OsString>)>;
 
@@ -19,15 +21,44 @@ pub struct AttemptPlaces {
     pub number: u32,
     /// The run whose agent started agentguard.
     pub parent: Option<RunId>,
-    /// Where the agent writes.
-    pub staging: Staging,
-    /// The frozen inputs, where there are any.
-    pub inputs: Option<PathBuf>,
-    /// Private temporary directory.
-    pub temporary: PathBuf,
-    /// Where the agent may report its usage.
-    pub usage: PathBuf,
+    /// Where a publishing agent writes; `None` in workspace mode.
+    pub staging: Option<Staging>,
+    /// Where the agent finds it.
+    pub seen_staging: Option<PathBuf>,
+    /// The frozen inputs as the agent finds them, where there are any.
+    pub seen_inputs: Option<PathBuf>,
+    /// The run's private directory.
+    pub private: Private,
+    /// The working directory, where it is not the caller's.
+    pub moved_cwd: Option<PathBuf>,
+    /// The workspace, and where agentguards inside keep their state, if there is a view.
+    pub nested: Option<Nested>,
 }
+
+/// What an agentguard inside needs to know of the one around it.
+#[derive(Clone, Debug)]
+pub struct Nested {
+    /// The workspace.
+    pub workspace: PathBuf,
+    /// A state directory for runs in it, on a filesystem that can hold layers.
+    pub state: PathBuf,
+}
+
+/// Below the private directory: the agent's temporary directory.
+pub const TEMPORARY: &str = "tmp";
+/// Below the private directory: where the agent may report its usage.
+pub const USAGE: &str = "usage.jsonl";
+/// Below the private directory: the state directory of agentguards inside.
+pub const NESTED_STATE: &str = "state";
+/// Below the private directory: where a publishing agent finds its staging directory.
+pub const STAGING: &str = "staging";
+/// Below the private directory: where the agent finds its frozen inputs.
+pub const INPUTS: &str = "inputs";
+
+/// Names the workspace of the agentguard around this one.
+pub const OUTER_WORKSPACE: &str = "AGENTGUARD_OUTER_WORKSPACE";
+/// Names the state directory for runs in it.
+pub const OUTER_STATE: &str = "AGENTGUARD_OUTER_STATE";
 
 /// Variables of an agentguard around this one that mean something to an agentguard inside: its places, and its options,
 /// which were given to that one and not to those that the agent starts.
@@ -46,23 +77,32 @@ impl AttemptPlaces {
         let mut set = |name: &str, value: OsString| variables.push((name.into(), Some(value)));
         set("AGENTGUARD_RUN_ID", self.run_id.to_string().into());
         set("AGENTGUARD_ATTEMPT", self.number.to_string().into());
-        set("AGENTGUARD_STAGING", self.staging.path.clone().into());
-        if let Some(inputs) = &self.inputs {
+        if let Some(staging) = &self.seen_staging {
+            set("AGENTGUARD_STAGING", staging.clone().into());
+        }
+        if let Some(inputs) = &self.seen_inputs {
             set("AGENTGUARD_INPUTS", inputs.clone().into());
         }
-        set("AGENTGUARD_USAGE", self.usage.clone().into());
+        set("AGENTGUARD_USAGE", self.private.seen.join(USAGE).into());
+        if let Some(nested) = &self.nested {
+            set(OUTER_WORKSPACE, nested.workspace.clone().into());
+            set(OUTER_STATE, nested.state.clone().into());
+        }
+        if let Some(cwd) = &self.moved_cwd {
+            set("PWD", cwd.clone().into());
+        }
         if let Some(parent) = self.parent {
             set("AGENTGUARD_PARENT_RUN_ID", parent.to_string().into());
         }
-        set("TMPDIR", self.temporary.clone().into());
+        set("TMPDIR", self.private.seen.join(TEMPORARY).into());
         set("TRACEPARENT", trace_parent(self.run_id, self.number).into());
         variables
     }
 
     /// The arguments with `{staging}` and `{inputs}` replaced.
     pub fn arguments(&self, command: &[Text]) -> Vec<OsString> {
-        let staging = Text::from(self.staging.path.as_path());
-        let inputs = Text::from(self.inputs.as_deref().unwrap_or(Path::new("{inputs}")));
+        let staging = Text::from(self.seen_staging.as_deref().unwrap_or(Path::new("{staging}")));
+        let inputs = Text::from(self.seen_inputs.as_deref().unwrap_or(Path::new("{inputs}")));
         let values: [(&str, &[u8]); 2] = [("{staging}", &staging.0), ("{inputs}", &inputs.0)];
         command.iter().map(|argument| placeholder::expand(argument, &values).as_os_str().to_owned()).collect()
     }

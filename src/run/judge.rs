@@ -19,12 +19,12 @@ use crate::sys::copy_tree::copy_tree;
 use crate::sys::walk::{Access, ObjectKind};
 
 use super::ended::{Ended, Life, Stage, chain};
-use super::environment::{AttemptPlaces, Variables};
 use super::progress::{Progress, Stage as Shown};
 use super::seal::{SealedRun, StagedTarget};
 use super::signals::{Signals, Worked, interruptible};
 use super::snapshot::cancelled;
 use super::verify::{self, Check};
+use super::verify_view::VerifyView;
 
 /// A run whose result may be published.
 #[derive(Debug)]
@@ -59,9 +59,9 @@ pub async fn judge(sealed: SealedRun, signals: &mut Signals, progress: &Arc<dyn 
     };
     let sealed = if gate.verify.is_empty() { sealed } else { verify_all(sealed, &list, signals, progress).await? };
     let judged = Judgement { time: clock::now(), rejection: None };
-    let SealedRun { life, staged, untouched, places, agent, tree } = sealed;
+    let SealedRun { life, staged, untouched, places, scene, agent, tree } = sealed;
     let life = life.note(Event::Judged(judged), "judged")?;
-    Ok(Accepted { sealed: SealedRun { life, staged, untouched, places, agent, tree }, changes: totals })
+    Ok(Accepted { sealed: SealedRun { life, staged, untouched, places, scene, agent, tree }, changes: totals })
 }
 
 /// A directory where a file was asked for, or the other way round.
@@ -109,7 +109,7 @@ fn summarise(tree: &Sealed, expect: &[String]) -> ResultSummary {
     let specials = tree
         .specials
         .iter()
-        .map(|(path, kind)| (path.to_string_lossy().escape_debug().to_string(), special_word(*kind)))
+        .map(|found| (found.path.to_string_lossy().escape_debug().to_string(), special_word(found.kind)))
         .collect();
     ResultSummary { files: tree.files, bytes: tree.bytes, unmatched, specials, privileged }
 }
@@ -137,7 +137,8 @@ fn names_of<'a>(path: &'a [u8], tree: &Sealed) -> (&'a Path, Option<&'a Path>) {
     (as_path(path), within.map(as_path))
 }
 
-fn glob_sets(globs: &[String]) -> Vec<GlobSet> {
+/// One matcher per glob.
+pub(super) fn glob_sets(globs: &[String]) -> Vec<GlobSet> {
     let one = |glob: &String| {
         let glob = GlobBuilder::new(glob).literal_separator(true).build().ok()?;
         GlobSetBuilder::new().add(glob).build().ok()
@@ -165,14 +166,15 @@ async fn verify_all(
         Ok(Worked::Cancelled(signal)) => return Err(cancelled(sealed.life, signal)),
         Err(error) => return Err(sealed.life.fail(ErrorKind::PublishIo, &error)),
     };
-    let changes = sealed.life.dir.join("scratch").join("changes.jsonl");
-    if let Err(error) = write_changes(&changes, list) {
-        return Err(sealed.life.fail(ErrorKind::PublishIo, &error));
-    }
-    let variables = verify_variables(&sealed.places, &result, &changes);
+    let view = VerifyView::of_publish(&sealed.life, &sealed.places, &sealed.scene, &result)
+        .and_then(|view| write_changes(&view.changes, list).map(|()| view));
+    let view = match view {
+        Ok(view) => view,
+        Err(error) => return Err(sealed.life.fail(ErrorKind::PublishIo, &error)),
+    };
     let mut sealed = sealed;
     for number in 0..sealed.life.spec.gate.verify.len() {
-        let (life, checked) = check_one(sealed.life, number, &variables, signals, progress).await?;
+        let (life, checked) = check_one(sealed.life, number, &view, signals, progress).await?;
         sealed.life = life;
         if let Some(signal) = checked.cancelled_by {
             return Err(cancelled(sealed.life, signal));
@@ -184,10 +186,11 @@ async fn verify_all(
     Ok(sealed)
 }
 
-async fn check_one(
+/// Runs one verify command in its view.
+pub(super) async fn check_one(
     life: Life,
     number: usize,
-    variables: &Variables,
+    view: &VerifyView,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<(Life, verify::Checked)> {
@@ -196,7 +199,7 @@ async fn check_one(
     let check = Check {
         command: &command,
         cwd: life.spec.cwd.as_path(),
-        variables,
+        view,
         log: life.dir.join(&format!("verify-{}.log", number + 1)),
         timeout: life.spec.gate.verify_timeout,
         kill_after: life.spec.time.kill_after,
@@ -235,16 +238,8 @@ async fn copy_result(sealed: &SealedRun, signals: &mut Signals) -> io::Result<Wo
     interruptible(signals, work).await
 }
 
-fn verify_variables(places: &AttemptPlaces, result: &Path, changes: &Path) -> Variables {
-    let mut variables = places.variables(&[]);
-    variables.push(("AGENTGUARD_RESULT".into(), Some(result.into())));
-    variables.push(("AGENTGUARD_CHANGES".into(), Some(changes.into())));
-    // Verify judges the copy; it has no business in staging.
-    variables.push(("AGENTGUARD_STAGING".into(), Some(result.into())));
-    variables
-}
-
-fn write_changes(path: &Path, list: &[Change]) -> io::Result<()> {
+/// The list of changes that verify commands find.
+pub(super) fn write_changes(path: &Path, list: &[impl serde::Serialize]) -> io::Result<()> {
     let mut out = io::BufWriter::new(std::fs::File::create(path)?);
     for change in list {
         serde_json::to_writer(&mut out, change)?;

@@ -32,6 +32,8 @@ pub trait Progress: Send + Sync {
     fn stage(&self, stage: Stage);
     /// Something happened on the way.
     fn warn(&self, warning: Warning);
+    /// Something was decided that only the curious want to know.
+    fn note(&self, _: &str) {}
 }
 
 /// Tells nobody.

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use crate::model::RunId;
 use crate::model::error_kind::{ErrorKind, Failure, Status};
-use crate::model::event::{Closed, CommitAborted, CommitDone, CommitPlan, Event, Interrupted, Settled};
+use crate::model::event::{CommitAborted, CommitDone, Closed, CommitPlan, Event, Interrupted, PlanFile, Settled};
 use crate::model::spec::OutputTarget;
 use crate::rules::fold::fold;
-use crate::rules::recovery::{Recovery, decide, supervisor_died};
+use crate::rules::lifecycle::Phase;
+use crate::rules::recovery::{Recovery, decide, purpose_of, supervisor_died};
+use crate::store::change_set;
 use crate::store::journal::Journal;
 use crate::store::log::RunLog;
 use crate::store::outputs;
@@ -16,10 +18,12 @@ use crate::store::publish::{ApplyError, apply};
 use crate::store::run_dir::{Alive, RunDir};
 use crate::store::snapshot::SnapshotStore;
 use crate::store::state_dir::StateDir;
+use crate::store::transaction::{self, ApplyError as ApplyWorkspaceError};
 use crate::sys::{clock, remove};
 
 use super::ended::chain;
-use super::settle::sweep_outputs;
+use super::settle::{adopt_nested, sweep_outputs, sweep_staged};
+use super::workspace::commit::{read_plan, refused};
 
 /// What recovery did with one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +108,7 @@ fn recover_run(state: &StateDir, dir: &RunDir) -> Result<Outcome, String> {
             end(&mut journal, Status::Interrupted, Some(supervisor_died()))?;
             Outcome::Interrupted
         }
-        Recovery::RollForward(plan) => complete(&mut journal, &plan)?,
+        Recovery::RollForward(plan) => complete(&mut journal, dir, &plan)?,
         Recovery::Settle { status, failure } => {
             end(&mut journal, status, failure)?;
             Outcome::Entered
@@ -132,6 +136,7 @@ fn note_interrupted(journal: &mut Journal, dir: &RunDir) -> Result<(), String> {
     });
     if !journal.events().iter().any(|event| matches!(event, Event::Sealed(_))) {
         outputs::forget(dir);
+        change_set::forget(dir);
     }
     let (staged_files, staged_bytes) = count(&staging.unwrap_or_else(|| dir.join("staging")));
     append(journal, Event::Interrupted(Interrupted { time: clock::now(), staged_files, staged_bytes }))
@@ -147,7 +152,10 @@ fn count(top: &Path) -> (u64, u64) {
     })
 }
 
-fn complete(journal: &mut Journal, plan: &CommitPlan) -> Result<Outcome, String> {
+fn complete(journal: &mut Journal, dir: &RunDir, plan: &CommitPlan) -> Result<Outcome, String> {
+    if let Some(file) = &plan.plan {
+        return complete_workspace(journal, dir, file);
+    }
     match apply(&plan.operations) {
         Ok(_) => {
             append(journal, Event::CommitDone(CommitDone { time: clock::now() }))?;
@@ -172,6 +180,49 @@ fn complete(journal: &mut Journal, plan: &CommitPlan) -> Result<Outcome, String>
     }
 }
 
+fn complete_workspace(journal: &mut Journal, dir: &RunDir, file: &PlanFile) -> Result<Outcome, String> {
+    let plan = match read_plan(dir, file) {
+        Ok(plan) => plan,
+        // The intention is durable only after the plan: nothing was applied.
+        Err(error) => {
+            let message = format!("the plan of the commit is not there: {}", chain(&error));
+            let failure = Failure::new(ErrorKind::PublishIo, message.clone());
+            append(journal, Event::CommitAborted(CommitAborted { time: clock::now(), failure: failure.clone() }))?;
+            settle_or_close(journal, Status::Failed, Some(failure))?;
+            return Ok(Outcome::TakenBack(message));
+        }
+    };
+    let completed = transaction::complete(&plan);
+    if completed.is_ok() {
+        transaction::make_durable(&plan).map_err(|error| format!("the commit is not durable: {error}"))?;
+    }
+    match completed {
+        Ok(_) => {
+            append(journal, Event::CommitDone(CommitDone { time: clock::now() }))?;
+            settle_or_close(journal, Status::Succeeded, None)?;
+            Ok(Outcome::Completed)
+        }
+        // The plan stands: the next command tries again.
+        Err(error @ ApplyWorkspaceError::Mixed { .. }) => Err(chain(&error)),
+        Err(error) => {
+            let failure = refused(&error);
+            let message = failure.message.clone();
+            append(journal, Event::CommitAborted(CommitAborted { time: clock::now(), failure: failure.clone() }))?;
+            settle_or_close(journal, Status::Failed, Some(failure))?;
+            Ok(Outcome::TakenBack(message))
+        }
+    }
+}
+
+/// The end of a run, or of what was decided about it after its end.
+fn settle_or_close(journal: &mut Journal, status: Status, failure: Option<Failure>) -> Result<(), String> {
+    if matches!(journal.phase(), Phase::Recommitted | Phase::Reaborted) {
+        let purpose = purpose_of(journal.events());
+        return append(journal, Event::Closed(Closed { time: clock::now(), purpose, failure }));
+    }
+    end(journal, status, None)
+}
+
 /// Nobody saw an exit code: the supervisor died.
 fn end(journal: &mut Journal, status: Status, failure: Option<Failure>) -> Result<(), String> {
     append(journal, Event::Settled(Settled { time: clock::now(), status, failure, guard_exit_code: None }))
@@ -184,6 +235,7 @@ fn append(journal: &mut Journal, event: Event) -> Result<(), String> {
 /// The run's line, unless the log has it, and its sweeping.
 fn enter(state: &StateDir, dir: &RunDir, journal: &Journal, outputs: &[OutputTarget]) -> Result<(), String> {
     let mut record = fold(journal.events()).map_err(|error| stuck(&chain(&error), dir))?;
+    adopt_nested(state, dir);
     let log = RunLog::at(state.path());
     if !log.contains(&record.run_id).map_err(|error| chain(&error))? {
         // Whatever code its supervisor was about to exit with, nobody was told success: the line was not durable.
@@ -193,5 +245,6 @@ fn enter(state: &StateDir, dir: &RunDir, journal: &Journal, outputs: &[OutputTar
         let _ = dir.write_record(&record);
     }
     sweep_outputs(state, outputs, dir.run_id());
+    sweep_staged(state, dir, journal.events());
     dir.sweep().map_err(|error| chain(&error))
 }

@@ -15,13 +15,16 @@ use crate::store::outputs;
 use crate::store::snapshot::{self, CapturePolicy, CaptureRoot, hash_roots};
 use crate::sys::walk::Access;
 use crate::sys::{clock, durable, hard_links, identity};
+use crate::view::staging::Staging;
 
 use super::attempt::Attempted;
 use super::begin::Target;
 use super::commit::SYNC_EACH;
 use super::ended::{Life, Stage, chain};
 use super::environment::AttemptPlaces;
+use super::layer;
 use super::progress::{Progress, Stage as Shown};
+use super::scene::Scene;
 use super::signals::{Signals, Worked, interruptible};
 use super::snapshot::cancelled;
 
@@ -37,6 +40,8 @@ pub struct SealedRun {
     pub untouched: Vec<Text>,
     /// Where the attempt had its things.
     pub places: AttemptPlaces,
+    /// How the attempt saw the world.
+    pub scene: Scene,
     /// How the agent ended.
     pub agent: AgentExit,
     /// What was sealed.
@@ -61,11 +66,19 @@ enum Changed {
 
 /// Seals staging; a failed attempt ends here, once it is known what it had staged.
 pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dyn Progress>) -> Stage<SealedRun> {
-    let Attempted { life, targets, places, agent, failure } = attempted;
+    let Attempted { life, targets, places, scene, agent, failure, .. } = attempted;
     progress.stage(Shown::Sealing);
-    let (staged, untouched) = split(targets, &places, life.spec.staging_base);
+    let Some(staging) = places.staging.clone() else {
+        let none = std::io::Error::other("there is no staging directory");
+        return Err(life.fail(ErrorKind::PublishIo, &none));
+    };
+    let discarded = match layer::take_outputs(&scene, &targets, &staging) {
+        Ok(discarded) => discarded,
+        Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
+    };
+    let (staged, untouched) = split(targets, &staging, life.spec.staging_base);
     let work = {
-        let (roots, staging) = (roots_of(&staged), places.staging.clone());
+        let roots = roots_of(&staged);
         let started_from = match life.spec.staging_base {
             StagingBase::Empty => None,
             StagingBase::Current => Some(target_roots(&staged)),
@@ -97,27 +110,27 @@ pub async fn seal(attempted: Attempted, signals: &mut Signals, progress: &Arc<dy
         files: if staged.is_empty() { 0 } else { tree.files },
         bytes: if staged.is_empty() { 0 } else { tree.bytes },
         contents: None,
-        discarded: None,
+        discarded,
         drift: None,
     };
     let life = life.note(Event::Sealed(sealed), "sealed")?;
     if failure.is_some() {
         return Err(life.end(status_of(agent), None, agent));
     }
-    Ok(SealedRun { life, staged, untouched, places, agent, tree: Arc::new(tree) })
+    Ok(SealedRun { life, staged, untouched, places, scene, agent, tree: Arc::new(tree) })
 }
 
 /// The status of a run whose attempt failed.
-fn status_of(agent: AgentExit) -> Status {
+pub fn status_of(agent: AgentExit) -> Status {
     if agent.cancelled_by.is_some() { Status::Cancelled } else { Status::Failed }
 }
 
 /// Which targets the agent staged. A staging directory that is itself the target counts once something is in it; one
 /// that began with the target's present content counts in any case.
-fn split(targets: Vec<Target>, places: &AttemptPlaces, base: StagingBase) -> (Vec<StagedTarget>, Vec<Text>) {
+fn split(targets: Vec<Target>, staging: &Staging, base: StagingBase) -> (Vec<StagedTarget>, Vec<Text>) {
     let (mut staged, mut untouched) = (Vec::new(), Vec::new());
     for target in targets {
-        let path = staged_path(&places.staging.path, &target);
+        let path = staged_path(&staging.path, &target);
         let is_staged = if target.output.staged_as.0.is_empty() {
             // A directory whose content was there and was taken out is staged too: empty.
             base == StagingBase::Current || std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some())

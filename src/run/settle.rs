@@ -9,13 +9,17 @@ use crate::rules::fold::{FoldError, fold};
 use crate::rules::lifecycle::Phase;
 use crate::store::journal::JournalError;
 use crate::store::log::{AppendError, RunLog};
-use crate::store::run_dir::RunDirError;
+use crate::rules::standing::{Standing, standing};
+use crate::store::run_dir::{RunDir, RunDirError};
 use crate::store::state_dir::StateDir;
+use crate::store::trash;
 use crate::sys::{clock, crash, mount, remove};
 use crate::view::staging;
 
 use super::commit::Committed;
 use super::ended::{Ended, Life, chain};
+use super::environment::NESTED_STATE;
+use super::scene::PRIVATE;
 
 /// A run that is in the log.
 #[derive(Debug)]
@@ -97,6 +101,7 @@ fn told_by_events(events: &[Event]) -> Option<Failure> {
 /// A settled journal becomes a line of the log; then, and only then, what the run left behind is removed.
 pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
     let mut record = fold(life.journal.events()).map_err(SettleError::Fold)?;
+    adopt_nested(&life.state, &life.dir);
     let log = RunLog::at(life.state.path());
     let appended = log.append(&mut record).map_err(SettleError::Log)?;
     crash::point("settle.recorded").map_err(SettleError::Struck)?;
@@ -110,10 +115,36 @@ pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
     Ok(Finished { record, untouched: Vec::new(), repaired: appended.repaired, unswept: swept.err() })
 }
 
+/// Runs inside this one come before it in the log. What cannot be taken over is lost with the view it belongs to.
+pub fn adopt_nested(state: &StateDir, dir: &RunDir) {
+    let nested = dir.join(PRIVATE).join(NESTED_STATE);
+    let _ = super::nested::adopt(state, &nested, dir.run_id());
+}
+
 /// Removes staging, scratch, inputs, and what lies hidden beside targets on other filesystems.
 fn sweep(life: &Life) -> Result<(), RunDirError> {
     sweep_outputs(&life.state, &life.spec.outputs, life.dir.run_id());
+    sweep_staged(&life.state, &life.dir, life.journal.events());
     life.dir.sweep()
+}
+
+/// Drops what was staged, unless something can still be decided about it; and the mount points of views.
+pub fn sweep_staged(state: &StateDir, dir: &RunDir, events: &[Event]) {
+    match standing(events) {
+        Standing::Held | Standing::Published(_) => {
+            // Only the copy is of no more use.
+            let _ = remove::remove_tree(&dir.join("clone"));
+        }
+        _ => trash::drop_run(state, dir),
+    }
+    for event in events {
+        if let Event::AttemptStarted(start) = event
+            && let Some(private) = &start.private
+        {
+            // Only ever an empty directory: whatever else stands there is not ours.
+            let _ = std::fs::remove_dir(private.as_path());
+        }
+    }
 }
 
 /// Removes the hidden directories that a run may have beside its targets, unless a displaced object outlives its

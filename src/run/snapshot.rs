@@ -4,19 +4,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::error_kind::{ErrorKind, Failure, Status};
-use crate::model::event::{Event, SnapshotTaken};
-use crate::model::spec::{InputPolicy, InputRoot, InputSource};
+use crate::model::event::{Event, SnapshotRef, SnapshotTaken};
+use crate::model::spec::{InputPolicy, InputRoot, InputSource, RunSpec, WorkspacePolicy};
 use crate::model::{ByteSize, Digest, Text};
 use crate::rules::exit_code::AgentExit;
+use crate::store::ignore::{IgnorePolicy, UserGit};
 use crate::store::snapshot::{
-    CaptureError, CapturePolicy, CaptureProgress, CaptureRoot, Exclude, LoadError, MaterialiseError, SnapshotStore,
+    Baseline, CaptureError, CapturePolicy, CaptureProgress, CaptureRoot, Exclude, LoadError, MaterialiseError,
+    SnapshotStore,
 };
-use crate::sys::clock;
+use crate::store::staged::Began;
+use crate::sys::inside::may_mount;
+use crate::sys::{clock, mount_table};
 
 use super::begin::{Begun, Target};
 use super::ended::{Life, Stage, chain};
 use super::progress::{Progress, Stage as Shown, Warning};
+use super::scene::Obstacle;
 use super::signals::{Signals, Worked, interruptible};
+use super::workspace::{Origin, ROOT_NAME, skipped_paths};
 
 /// Inputs up to these are read on the spot.
 const SMALL_ROOTS: usize = 8;
@@ -31,31 +37,58 @@ pub struct Snapshotted {
     /// Its targets.
     pub targets: Vec<Target>,
     /// The listing of its input roots, for the hash that standard input is added to.
-    pub root_listing: Vec<u8>,
+    pub root_listing: RootListing,
     /// Where the frozen inputs were laid out; `None` without inputs.
     pub inputs: Option<PathBuf>,
+    /// The workspace as it is now; `None` in publish mode.
+    pub origin: Option<Origin>,
+    /// What stands against an overlay.
+    pub obstacle: Option<Obstacle>,
+    /// A layer that makes the live workspace what a recorded snapshot says.
+    pub difference: Option<PathBuf>,
+}
+
+/// The listing of a snapshot's roots; that of a large workspace is only read where somebody needs it.
+#[derive(Debug)]
+pub enum RootListing {
+    /// Its bytes.
+    Known(Vec<u8>),
+    /// In the manifest of this snapshot.
+    Stored(SnapshotStore, SnapshotRef),
+}
+
+impl RootListing {
+    /// The bytes; none if the store cannot give them.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Known(listing) => Some(listing.clone()),
+            Self::Stored(store, snapshot) => Some(store.load(snapshot).ok()?.root_listing()),
+        }
+    }
 }
 
 /// What the worker thread brings back.
 struct Frozen {
     taken: SnapshotTaken,
-    root_listing: Vec<u8>,
+    root_listing: RootListing,
+    baseline: Option<Arc<Baseline>>,
+    difference: Option<PathBuf>,
 }
 
 /// Reads the inputs (or finds those of an earlier run) and lays them out.
 pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progress>) -> Stage<Snapshotted> {
     let Begun { life, targets } = begun;
+    let began = clock::coarse_now();
     let store = SnapshotStore::at(life.state.path());
-    let (policy, project) = (life.spec.inputs.clone(), life.spec.project.to_path_buf());
-    let state = life.state.path().to_path_buf();
-    let wanted = has_inputs(&policy);
+    let wanted = has_inputs(&life.spec);
     let inputs = match wanted.then(|| life.dir.make("inputs")).transpose() {
         Ok(inputs) => inputs,
         Err(error) => return Err(life.fail(ErrorKind::SnapshotFailed, &error)),
     };
     let (destination, shown) = (inputs.clone(), Arc::clone(progress));
-    let small = is_small(&policy);
-    let work = move || freeze(&store, &policy, &project, state, destination, &*shown);
+    let small = life.spec.workspace.is_none() && is_small(&life.spec.inputs);
+    let freezing = Freezing { store, spec: life.spec.clone(), state: life.state.path().to_path_buf(), destination };
+    let work = move || freezing.freeze(&*shown);
     // What is read in no time is not worth a thread.
     let frozen = if small { Ok(Worked::Done(work())) } else { interruptible(signals, work).await };
     let frozen = match frozen {
@@ -69,8 +102,61 @@ pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progre
     for path in &frozen.taken.unstable {
         progress.warn(Warning(format!("input changed while it was read: {}", path.to_string_lossy())));
     }
-    let life = life.note(Event::Snapshotted(frozen.taken), "snapshot.taken")?;
-    Ok(Snapshotted { life, targets, root_listing: frozen.root_listing, inputs })
+    let Frozen { mut taken, root_listing, baseline, difference } = frozen;
+    taken.began = life.spec.workspace.is_some().then_some(began);
+    let life = life.note(Event::Snapshotted(taken), "snapshot.taken")?;
+    let obstacle = obstacle(&life.spec, baseline.as_deref());
+    let origin = life.spec.workspace.clone().zip(baseline).map(|(policy, baseline)| Origin {
+        skip: skipped_paths(&policy, life.state.path()),
+        policy,
+        baseline,
+        began: Began(began),
+    });
+    Ok(Snapshotted { life, targets, root_listing, inputs, origin, obstacle, difference })
+}
+
+/// What stands against an overlay, as far as it can be told before one is mounted.
+fn obstacle(spec: &RunSpec, baseline: Option<&Baseline>) -> Option<Obstacle> {
+    let covered = spec.workspace.as_ref().map_or(&spec.project, |workspace| &workspace.path).as_path();
+    if covered == Path::new("/") {
+        return Some(Obstacle("the project is the root directory".to_owned()));
+    }
+    if let Ok(mounts) = mount_table::below(covered)
+        && let Some(first) = mounts.first()
+    {
+        return Some(Obstacle(format!("{} is another filesystem", first.display())));
+    }
+    let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let foreign = baseline.filter(|_| !may_mount()).map_or(0, |baseline| baseline.foreign_owners(ids.0, ids.1));
+    (foreign > 0).then(|| Obstacle(format!("{foreign} paths have another owner or group than yours")))
+}
+
+/// The roots of a workspace's snapshot.
+pub fn workspace_root(spec: &RunSpec) -> Vec<CaptureRoot> {
+    let root = |policy: &WorkspacePolicy| CaptureRoot { name: ROOT_NAME.into(), path: policy.path.to_path_buf() };
+    let mut roots: Vec<CaptureRoot> = spec.workspace.iter().map(root).collect();
+    if let InputSource::Live(inputs) = &spec.inputs.source {
+        roots.extend(
+            inputs.iter().map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() }),
+        );
+    }
+    roots
+}
+
+/// How a run's inputs are captured.
+pub fn capture_policy(spec: &RunSpec, state: &Path) -> Result<CapturePolicy, globset::Error> {
+    let mut policy = CapturePolicy {
+        exclude: Exclude::new(&spec.inputs.exclude)?,
+        skip: vec![state.to_path_buf()],
+        limit_bytes: spec.inputs.limit.0,
+        ..CapturePolicy::default()
+    };
+    if let Some(workspace) = &spec.workspace {
+        policy.ignore = IgnorePolicy::Git(UserGit::of_environment(|name| std::env::var_os(name)));
+        policy.without =
+            workspace.passthrough.iter().map(|inside| Text([ROOT_NAME.as_bytes(), b"/", &inside.0].concat())).collect();
+    }
+    Ok(policy)
 }
 
 /// A signal came before the agent was spawned.
@@ -91,101 +177,107 @@ fn is_small(policy: &InputPolicy) -> bool {
     }
 }
 
-fn has_inputs(policy: &InputPolicy) -> bool {
-    match &policy.source {
+/// Whether there are inputs besides a workspace.
+fn has_inputs(spec: &RunSpec) -> bool {
+    match &spec.inputs.source {
         InputSource::Live(roots) => !roots.is_empty(),
-        InputSource::Recorded(_) => true,
+        InputSource::Recorded(_) => spec.workspace.is_none() || spec.recorded_inputs,
     }
 }
 
-fn freeze(
-    store: &SnapshotStore,
-    policy: &InputPolicy,
-    project: &Path,
+/// What is frozen, from where to where.
+struct Freezing {
+    store: SnapshotStore,
+    spec: RunSpec,
     state: PathBuf,
     destination: Option<PathBuf>,
-    progress: &dyn Progress,
-) -> Result<Frozen, Failure> {
-    let destination = destination.as_deref();
-    let first = freeze_once(store, policy, project, &state, destination, progress);
-    let error = match first {
-        Ok(frozen) => return Ok(frozen),
-        Err(error) => error,
-    };
-    // The live files are there: what is damaged is put aside and they are read again.
-    let Some(damaged) = error.damaged().filter(|_| matches!(policy.source, InputSource::Live(_))) else {
-        return Err(error.failure());
-    };
-    progress.warn(Warning(format!("{}; the inputs are read again", chain(&error))));
-    let again = store.set_aside(damaged).and_then(|()| destination.map_or(Ok(()), empty));
-    again.map_err(|io| Failure::new(ErrorKind::SnapshotFailed, format!("{damaged:?} cannot be put aside: {io}")))?;
-    freeze_once(store, policy, project, &state, destination, progress).map_err(|error| error.failure())
+}
+
+impl Freezing {
+    fn freeze(&self, progress: &dyn Progress) -> Result<Frozen, Failure> {
+        let error = match self.freeze_once(progress) {
+            Ok(frozen) => return Ok(frozen),
+            Err(error) => error,
+        };
+        // The live files are there: what is damaged is put aside and they are read again.
+        let is_live = matches!(self.spec.inputs.source, InputSource::Live(_));
+        let Some(damaged) = error.damaged().filter(|_| is_live) else {
+            return Err(error.failure());
+        };
+        progress.warn(Warning(format!("{}; the inputs are read again", chain(&error))));
+        let again =
+            self.store.set_aside(damaged).and_then(|()| self.destination.as_deref().map_or(Ok(()), empty));
+        again
+            .map_err(|io| Failure::new(ErrorKind::SnapshotFailed, format!("{damaged:?} cannot be put aside: {io}")))?;
+        self.freeze_once(progress).map_err(|error| error.failure())
+    }
+
+    fn freeze_once(&self, progress: &dyn Progress) -> Result<Frozen, LayOutError> {
+        match &self.spec.inputs.source {
+            InputSource::Live(_) => self.freeze_live(progress),
+            InputSource::Recorded(snapshot) => self.freeze_recorded(snapshot),
+        }
+    }
+
+    fn freeze_live(&self, progress: &dyn Progress) -> Result<Frozen, LayOutError> {
+        let show = |so_far: CaptureProgress| {
+            progress.stage(Shown::Snapshot { files: so_far.files, bytes: ByteSize(so_far.bytes) });
+        };
+        let roots = workspace_root(&self.spec);
+        let policy = capture_policy(&self.spec, &self.state).map_err(LayOutError::Exclude)?;
+        let project = self.spec.project.as_path();
+        let captured = self.store.capture(project, &roots, &policy, &show).map_err(LayOutError::Capture)?;
+        let taken = SnapshotTaken {
+            time: clock::now(),
+            input_hash: captured.input_hash,
+            snapshot: captured.snapshot,
+            files: captured.files,
+            bytes: captured.bytes,
+            unstable: captured.unstable,
+            skipped: captured.skipped,
+            left_out: captured.left_out,
+            began: None,
+        };
+        self.lay_out(taken, Some(captured.baseline))
+    }
+
+    fn freeze_recorded(&self, snapshot: &SnapshotRef) -> Result<Frozen, LayOutError> {
+        let manifest = self.store.load(snapshot).map_err(LayOutError::Load)?;
+        let (files, bytes) = manifest.totals();
+        let taken = SnapshotTaken {
+            time: clock::now(),
+            input_hash: manifest.root_digest(),
+            snapshot: snapshot.clone(),
+            files,
+            bytes,
+            unstable: Vec::new(),
+            skipped: 0,
+            left_out: 0,
+            began: None,
+        };
+        let baseline = self.spec.workspace.is_some().then(|| Arc::new(Baseline::from_manifest(&manifest)));
+        self.lay_out(taken, baseline)
+    }
+
+    /// A workspace without further inputs needs neither the manifest nor a place for it.
+    fn lay_out(&self, taken: SnapshotTaken, baseline: Option<Arc<Baseline>>) -> Result<Frozen, LayOutError> {
+        if self.spec.workspace.is_some() && self.destination.is_none() {
+            let root_listing = RootListing::Stored(self.store.clone(), taken.snapshot.clone());
+            return Ok(Frozen { root_listing, taken, baseline, difference: None });
+        }
+        let manifest = self.store.load(&taken.snapshot).map_err(LayOutError::Load)?;
+        if let Some(destination) = &self.destination {
+            let wanted = |name: &[u8]| name != ROOT_NAME.as_bytes();
+            self.store.materialise_some(&manifest, destination, &wanted).map_err(LayOutError::Materialise)?;
+        }
+        let root_listing = RootListing::Known(manifest.root_listing());
+        Ok(Frozen { root_listing, taken, baseline, difference: None })
+    }
 }
 
 fn empty(directory: &Path) -> std::io::Result<()> {
     crate::sys::remove::remove_tree(directory)?;
     crate::store::state_dir::make_private_directory(directory)
-}
-
-fn freeze_once(
-    store: &SnapshotStore,
-    policy: &InputPolicy,
-    project: &Path,
-    state: &Path,
-    destination: Option<&Path>,
-    progress: &dyn Progress,
-) -> Result<Frozen, LayOutError> {
-    let taken = match &policy.source {
-        InputSource::Live(roots) => {
-            let roots: Vec<CaptureRoot> = roots
-                .iter()
-                .map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() })
-                .collect();
-            let exclude = Exclude::new(&policy.exclude).map_err(LayOutError::Exclude)?;
-            let capture = CapturePolicy {
-                exclude,
-                skip: vec![state.to_path_buf()],
-                limit_bytes: policy.limit.0,
-                ..CapturePolicy::default()
-            };
-            let show = |so_far: CaptureProgress| {
-                progress.stage(Shown::Snapshot { files: so_far.files, bytes: ByteSize(so_far.bytes) });
-            };
-            let captured = store.capture(project, &roots, &capture, &show).map_err(LayOutError::Capture)?;
-            SnapshotTaken {
-                time: clock::now(),
-                input_hash: captured.input_hash,
-                snapshot: captured.snapshot,
-                files: captured.files,
-                bytes: captured.bytes,
-                unstable: captured.unstable,
-                skipped: captured.skipped,
-                left_out: 0,
-            }
-        }
-        InputSource::Recorded(snapshot) => {
-            let manifest = store.load(snapshot).map_err(LayOutError::Load)?;
-            SnapshotTaken {
-                time: clock::now(),
-                input_hash: manifest.root_digest(),
-                snapshot: snapshot.clone(),
-                files: manifest.totals().0,
-                bytes: manifest.totals().1,
-                unstable: Vec::new(),
-                skipped: 0,
-                left_out: 0,
-            }
-        }
-    };
-    lay_out(store, taken, destination)
-}
-
-fn lay_out(store: &SnapshotStore, taken: SnapshotTaken, destination: Option<&Path>) -> Result<Frozen, LayOutError> {
-    let manifest = store.load(&taken.snapshot).map_err(LayOutError::Load)?;
-    if let Some(destination) = destination {
-        store.materialise(&manifest, destination).map_err(LayOutError::Materialise)?;
-    }
-    Ok(Frozen { root_listing: manifest.root_listing(), taken })
 }
 
 /// Why inputs were not frozen.

@@ -13,10 +13,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::model::Text;
+use crate::model::record::Isolation;
 use crate::model::spec::TimePolicy;
 use crate::rules::step::{Action, AttemptEvent, AttemptOutcome, AttemptState, ProcessEnd, StopCause, step};
 use crate::store::capture::{Capture, KEPT_BYTES};
 use crate::sys::descriptor::Flag;
+use crate::sys::inside::{self, FailedStep, InsideError};
 use crate::sys::process::{self, ChildStdout, Launch, Running};
 use crate::sys::relay::{Passing, RelayEnd, relay_input, relay_output};
 use crate::sys::terminal::{Foreground, Terminal};
@@ -24,6 +26,7 @@ use crate::sys::terminal::{Foreground, Terminal};
 use super::ended::Life;
 use super::environment::AttemptPlaces;
 use super::progress::{Progress, Warning};
+use super::scene::{Scene, SceneError};
 use super::signals::{Heard, Signals};
 use super::stdin::{Keep, Kept, StdinPlan, keep_beside};
 
@@ -54,16 +57,56 @@ pub struct Watched {
     pub stderr: RelayEnd,
     /// What was kept of its standard input.
     pub stdin: Option<Kept>,
+    /// What was in force while it ran.
+    pub isolation: Isolation,
+}
+
+/// Why a process was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It cannot be executed, or could not be supervised.
+    #[error(transparent)]
+    Process(#[from] io::Error),
+    /// Its view cannot be composed.
+    #[error(transparent)]
+    Scene(#[from] SceneError),
+    /// Its view cannot be entered here: the step that the kernel refused.
+    #[error("cannot enter the view: {0}")]
+    Step(FailedStep),
+    /// This program could not be started again to enter it.
+    #[error("cannot enter the view")]
+    Inside(#[source] InsideError),
+}
+
+impl From<InsideError> for StartError {
+    fn from(error: InsideError) -> Self {
+        match error {
+            InsideError::NotExecuted(error) => Self::Process(error),
+            InsideError::Step(step) => Self::Step(step),
+            other => Self::Inside(other),
+        }
+    }
+}
+
+/// Starts a process in its scene; what was in force comes with it.
+pub fn start_in(scene: &Scene, launch: &Launch<'_>) -> Result<(Running, Isolation), StartError> {
+    if !scene.is_entered() {
+        return Ok((process::launch(launch)?, scene.isolation(None)));
+    }
+    let waiting = inside::start(launch, Path::new(inside::OWN_PROGRAM), &scene.opening())?;
+    let (running, entered) = waiting.go(&scene.steps()?)?;
+    Ok((running, scene.isolation(Some(&entered))))
 }
 
 /// Spawns the agent and supervises it to its end.
 pub async fn watch(
     life: &Life,
     places: &AttemptPlaces,
-    streams: Streams,
+    scene: &Scene,
+    streams: &Streams,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
-) -> io::Result<Watched> {
+) -> Result<Watched, StartError> {
     let terminal = Terminal::observe();
     if terminal.given().is_some() {
         signals.watch_children()?;
@@ -81,16 +124,26 @@ pub async fn watch(
         }),
         _ => None,
     };
-    let child = process::launch(&Launch {
+    let launch = Launch {
         argv: &argv,
         cwd: life.spec.cwd.as_path(),
         environment: &places.variables(&recorded),
         stdin: streams.stdin.child()?,
         stdout: ChildStdout::Pipes,
         terminal: &terminal,
-    })?;
-    let watched = supervise(life, places, child, &streams, terminal.given(), signals).await?;
-    Ok(Watched { stdin: beside.or(watched.stdin), ..watched })
+    };
+    let (child, isolation) = start_in(scene, &launch)?;
+    let supervised = supervise(life, places, child, streams, terminal.given(), signals).await?;
+    let Supervised { outcome, stdout, stderr, stdin } = supervised;
+    Ok(Watched { outcome, stdout, stderr, stdin: beside.or(stdin), isolation })
+}
+
+/// The same without what was known before.
+struct Supervised {
+    outcome: AttemptOutcome,
+    stdout: RelayEnd,
+    stderr: RelayEnd,
+    stdin: Option<Kept>,
 }
 
 /// Threads that relay, the flag that stops them, and where they report.
@@ -108,7 +161,7 @@ async fn supervise(
     streams: &Streams,
     foreground: Option<&Foreground>,
     signals: &mut Signals,
-) -> io::Result<Watched> {
+) -> io::Result<Supervised> {
     let relays = match start_relays(life, places, &mut child, streams) {
         Ok(relays) => relays,
         Err(error) => {
@@ -139,7 +192,7 @@ async fn supervise(
         Some(kept) => tokio::time::timeout(DRAIN_PATIENCE, kept).await.ok().and_then(Result::ok).flatten(),
         None => None,
     };
-    Ok(Watched { outcome, stdout, stderr, stdin })
+    Ok(Supervised { outcome, stdout, stderr, stdin })
 }
 
 /// How a relay that was told to stop came to its end.
@@ -166,7 +219,7 @@ async fn finished(relay: oneshot::Receiver<RelayEnd>, stopped: bool, signals: &m
 
 fn start_relays(life: &Life, places: &AttemptPlaces, child: &mut Running, streams: &Streams) -> io::Result<Relays> {
     let stop = Arc::new(Flag::new()?);
-    let staged = streams.staged_stdout.as_ref().map(|path| places.staging.path.join(path));
+    let staged = streams.staged_stdout.as_ref().map(|path| places.staging.as_ref().map_or_else(|| path.clone(), |staging| staging.path.join(path)));
     let stdout = capture(child.stdout.take(), streams.stdout, &life.dir.join("stdout"), staged.as_deref(), &stop)?;
     let stderr = capture(child.stderr.take(), streams.stderr, &life.dir.join("stderr"), None, &stop)?;
     let stdin = match child.stdin.take() {

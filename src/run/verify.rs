@@ -18,16 +18,16 @@ use crate::rules::redact::redact_text;
 use crate::rules::step::{ProcessEnd, StopCause};
 use crate::store::capture::Capture;
 use crate::sys::descriptor::Flag;
-use crate::sys::process::{self, ChildStdin, ChildStdout, Launch};
+use crate::sys::process::{ChildStdin, ChildStdout, Launch};
 use crate::sys::relay::{Passing, relay_output};
 use crate::sys::terminal::Terminal;
 
 /// Bytes kept of the beginning of a verify command's output, and again of its end.
 const LOG_BYTES: usize = 1024 * 1024;
 
-use super::environment::Variables;
 use super::signals::Signals;
-use super::supervise::attend;
+use super::supervise::{StartError, attend, start_in};
+use super::verify_view::VerifyView;
 
 /// One verify command, about to run.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub struct Check<'a> {
     pub command: &'a Text,
     /// Where it runs.
     pub cwd: &'a Path,
-    /// What it finds in its environment.
-    pub variables: &'a Variables,
+    /// What it sees and finds in its environment.
+    pub view: &'a VerifyView,
     /// Where its output goes.
     pub log: PathBuf,
     /// How long it may take.
@@ -110,19 +110,22 @@ fn unrunnable(shown: &Text, why: &str) -> Failure {
     Failure::new(ErrorKind::VerifyUnrunnable, format!("verify {:?} {why}", shown.to_string_lossy()))
 }
 
-async fn watch(check: &Check<'_>, signals: &mut Signals) -> io::Result<(ProcessEnd, Option<StopCause>)> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+async fn watch(check: &Check<'_>, signals: &mut Signals) -> Result<(ProcessEnd, Option<StopCause>), StartError> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let argv = [OsString::from("/bin/sh"), OsString::from("-c"), check.command.as_os_str().to_owned()];
     let stop = Arc::new(Flag::new()?);
     let mut log = Capture::into(&check.log, LOG_BYTES);
-    let child = process::launch(&Launch {
+    let launch = Launch {
         argv: &argv,
         cwd: check.cwd,
-        environment: check.variables,
+        environment: &check.view.variables,
         stdin: ChildStdin::Null,
         stdout: ChildStdout::File(File::from(writer)),
         terminal: &Terminal::None,
-    })?;
+    };
+    let (child, _) = start_in(&check.view.scene, &launch)?;
+    // Its end of the pipe must be the only one.
+    drop(launch);
     let relay = {
         let stop = Arc::clone(&stop);
         let keep = move || {
@@ -139,5 +142,5 @@ async fn watch(check: &Check<'_>, signals: &mut Signals) -> io::Result<(ProcessE
     stop.raise();
     // It passes on what is in the pipe, to a file: it ends at once.
     let _ = relay.join();
-    outcome.map(|outcome| (outcome.end, outcome.stopped))
+    Ok(outcome.map(|outcome| (outcome.end, outcome.stopped))?)
 }

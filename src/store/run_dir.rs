@@ -9,7 +9,11 @@
 //!   base/         what staging started from, with `--out-from current`
 //!   stdin         captured standard input
 //!   stdout stderr verify-N.log   captured output (and *.tail: what came after the head)
-//!   staging/ scratch/ inputs/ tmp/   while alive
+//!   changes       what was changed below the workspace
+//!   plan          operations of a workspace commit (and undo-plan: of the undo)
+//!   upper/        what the agent changed, as an overlay's upper layer; after a commit, what was displaced
+//!   removed/      what a commit took away
+//!   staging/ scratch/ inputs/ agent/ work/ clone/   while alive
 //! live/<id>       lock file, held by the supervisor
 //! ```
 
@@ -31,7 +35,11 @@ pub const RUN_FILE_SCHEMA: u32 = 1;
 pub const BASE_NAME: &str = "base";
 
 /// Directories that exist only while a run lives.
-const TRANSIENT: [&str; 4] = ["staging", "scratch", "inputs", "tmp"];
+const TRANSIENT: [&str; 5] = ["staging", "scratch", "inputs", "agent", "work"];
+
+/// Directories that outlive their run only where something can still be decided about it: what is held, or what a commit
+/// displaced.
+pub const KEPT: [&str; 3] = ["upper", "removed", "clone"];
 
 /// The directory of one run.
 #[derive(Clone, Debug)]
@@ -184,6 +192,20 @@ impl Alive {
     pub fn take_over(path: &Path) -> Result<Option<Self>, RunDirError> {
         let held = lock::take_abandoned(path).map_err(io_error("cannot lock", path))?;
         Ok(held.map(|held| Self { path: path.to_path_buf(), _lock: held }))
+    }
+
+    /// Marks an ended run as live again; `None` if it is marked already: somebody else has taken it up.
+    pub fn mark(state: &StateDir, run_id: RunId) -> Result<Option<Self>, RunDirError> {
+        let live = state.live().join(run_id.to_string());
+        if live.exists() {
+            return Ok(None);
+        }
+        let temporary = state.live().join(format!("tmp-{run_id}"));
+        match lock::create_locked(&live, &temporary) {
+            Ok(held) => Ok(Some(Self { path: live, _lock: held })),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(io_error("cannot make", &live)(error)),
+        }
     }
 
     /// The run is over and in the log: nobody needs to look at it again.

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::sys::{identity, remove};
 
-use super::run_dir::write_private;
+use super::run_dir::{KEPT, RunDir, write_private};
 use super::state_dir::StateDir;
 
 /// How long a displaced tree stays: a reader that has opened the directory may read on for that long.
 pub const GRACE: Duration = Duration::from_secs(10);
 
 const ELSEWHERE: &str = "elsewhere";
+const DROPPED: &str = "dropped";
 
 /// Which displaced trees to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,38 @@ pub fn remember_elsewhere(slot: &Path, displaced: &Path) -> io::Result<()> {
     write_private(&note, displaced.as_os_str().as_bytes())
 }
 
+/// Moves what a run staged, displaced or copied into the trash: nobody reads it, so it has no grace, and its removal is
+/// not waited for. What cannot be moved is removed at once.
+pub fn drop_run(state: &StateDir, dir: &RunDir) {
+    for name in KEPT {
+        let path = dir.join(name);
+        if path.symlink_metadata().is_err() {
+            continue;
+        }
+        // An empty one is gone in one call.
+        if std::fs::remove_dir(&path).is_ok() {
+            continue;
+        }
+        let slot = state.trash().join(format!("{}-{name}.{DROPPED}", dir.run_id()));
+        if move_aside(&path, &slot).is_err() {
+            // What is left is swept with the run's directory by `gc`.
+            let _ = remove::remove_tree(&path);
+        }
+    }
+}
+
+/// A directory that its owner may not write to cannot be moved to another one (its `..` changes).
+fn move_aside(path: &Path, slot: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    match std::fs::rename(path, slot) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+            std::fs::rename(path, slot)
+        }
+        moved => moved,
+    }
+}
+
 /// Whether anything is in the trash.
 pub fn is_waiting(state: &StateDir) -> bool {
     std::fs::read_dir(state.trash()).is_ok_and(|mut entries| entries.next().is_some())
@@ -58,8 +91,12 @@ pub fn sweep(state: &StateDir, which: Sweep, budget: Duration) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let youngest = i64::try_from(now.saturating_sub(GRACE.as_secs())).unwrap_or(i64::MAX);
     for (changed, path) in waiting {
-        if begun.elapsed() >= budget || (which == Sweep::Aged && changed >= youngest) {
+        if begun.elapsed() >= budget {
             return;
+        }
+        let is_dropped = path.extension().is_some_and(|extension| extension == DROPPED);
+        if which == Sweep::Aged && changed >= youngest && !is_dropped {
+            continue;
         }
         // An error is not reported: nothing but disk space depends on it, and the next sweep tries again.
         let _ = remove_entry(&path);

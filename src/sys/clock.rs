@@ -1,6 +1,6 @@
 //! Wall clock and randomness, read in one place so that the floors above can be given fixed ones.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -10,6 +10,50 @@ use crate::model::{RunId, Timestamp};
 pub fn now() -> Timestamp {
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
     Timestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+/// Longest step of the clock that stamps files: one tick of the slowest usual kernel is 10 ms.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Whether a stamp was still of the current tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tick {
+    /// It was over: a change made from now on gets another stamp.
+    Over,
+    /// It was not, and has been waited for.
+    Awaited,
+}
+
+/// Waits until a file changed now would get another time than `stamp` (seconds and nanoseconds). A stamp in the
+/// future, of a clock that was set back, is not waited for.
+pub fn let_tick_pass((secs, nanos): (i64, u32)) -> Tick {
+    let Ok(secs) = u64::try_from(secs) else { return Tick::Over };
+    let Some(stamp) = UNIX_EPOCH.checked_add(Duration::new(secs, nanos)) else { return Tick::Over };
+    match SystemTime::now().duration_since(stamp) {
+        Ok(age) if age < TICK => {
+            std::thread::sleep(TICK.saturating_sub(age));
+            Tick::Awaited
+        }
+        _ => Tick::Over,
+    }
+}
+
+/// A moment of the clock that stamps files, in seconds and nanoseconds: a file that is changed after it was read has a
+/// stamp that is not earlier.
+pub fn coarse_now() -> (i64, u32) {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Waits until the clock that stamps files has gone past a moment of it: 10 ms at most on usual kernels.
+pub fn wait_past(moment: (i64, u32)) {
+    const LOOKS: u32 = 100;
+    for _ in 0..LOOKS {
+        if coarse_now() > moment {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(250));
+    }
 }
 
 /// A new run id: the current millisecond and 74 random bits.

@@ -46,6 +46,20 @@ pub struct CopyError {
 /// Copies the object at `from` to `to`, which must not exist. Neither is followed if it is a symbolic link.
 /// Nothing is synced.
 pub fn copy_tree(from: &Path, to: &Path, access: Access) -> Result<CopyReport, CopyError> {
+    copy_tree_leaving(from, to, access, &Leave::default())
+}
+
+/// Directories, by device and inode, that are not copied as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Leave {
+    /// Those that the copy does not have.
+    pub absent: Vec<(u64, u64)>,
+    /// Those that are empty in the copy.
+    pub hollow: Vec<(u64, u64)>,
+}
+
+/// [`copy_tree`] without some directories.
+pub fn copy_tree_leaving(from: &Path, to: &Path, access: Access, leave: &Leave) -> Result<CopyReport, CopyError> {
     use std::os::unix::ffi::OsStrExt as _;
     let (from_path, to_path) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
     let failed = |step, path: &Path| {
@@ -53,7 +67,7 @@ pub fn copy_tree(from: &Path, to: &Path, access: Access) -> Result<CopyReport, C
         move |source| CopyError { step, path, source }
     };
     let stat = walk::lstat_at(CWD, from_path).map_err(failed("stat", from))?;
-    let mut copy = Copy { access, from, bases: None, state: Mutex::default(), ready: Condvar::new() };
+    let mut copy = Copy { access, from, leave, bases: None, state: Mutex::default(), ready: Condvar::new() };
     if stat.kind() != ObjectKind::Directory {
         copy.entry(&Ends { from: CWD, to: CWD, below: b"" }, from_path, to_path, &stat)?;
         return Ok(copy.finish());
@@ -84,6 +98,7 @@ struct State {
 
 struct Copy<'a> {
     access: Access,
+    leave: &'a Leave,
     from: &'a Path,
     bases: Option<(OwnedFd, OwnedFd)>,
     state: Mutex<State>,
@@ -161,10 +176,21 @@ impl Copy<'_> {
         for name in walk::sorted_names(ends.from, dirents).map_err(self.error("read", below))? {
             let path = join(below, &name.bytes);
             let stat = walk::lstat_at(ends.from, &name.bytes).map_err(self.error("stat", &path))?;
+            let identity = (stat.dev, stat.ino);
+            if stat.kind() == ObjectKind::Directory && self.leave.absent.contains(&identity) {
+                continue;
+            }
             if stat.kind() == ObjectKind::Directory {
                 mkdirat(ends.to, &*name.bytes, Mode::RWXU)
                     .map_err(|errno| self.error("create", &path)(errno.into()))?;
-                self.lock().waiting.push(path);
+                let mut state = self.lock();
+                if self.leave.hollow.contains(&identity) {
+                    // Only its mode and times are copied.
+                    state.dirs.push(path);
+                } else {
+                    state.waiting.push(path);
+                }
+                drop(state);
                 self.ready.notify_one();
             } else {
                 self.entry(&ends, &name.bytes, &name.bytes, &stat)?;

@@ -1,8 +1,9 @@
 //! Named crash points: the places between two effects where a power cut or a full disk may strike.
 //!
 //! `AGENTGUARD_FAULT=name:kind[@N]` makes the N-th passage (default: the first) through a point fail: `kill` raises
-//! SIGKILL, `abort` aborts, `enospc` and `eio` return that error. It is in the shipped binary, so that the tested
-//! program is the one people run; without the variable a point costs one comparison.
+//! SIGKILL, `abort` aborts, `stop` stops the process until it is continued, `enospc` and `eio` return that error. It is
+//! in the shipped binary, so that the tested program is the one people run; without the variable a point costs one
+//! comparison.
 
 use std::io;
 use std::sync::OnceLock;
@@ -15,7 +16,7 @@ use rustix::process::{Signal, getpid, kill_process};
 pub const VARIABLE: &str = "AGENTGUARD_FAULT";
 
 /// Every point, in the order a run passes them.
-pub const POINTS: [&str; 25] = [
+pub const POINTS: [&str; 32] = [
     "run.marked",
     "run.started",
     "snapshot.begun",
@@ -35,6 +36,13 @@ pub const POINTS: [&str; 25] = [
     "commit.target",
     "commit.two_step",
     "commit.applied",
+    "apply.checked",
+    "apply.step",
+    "apply.moved",
+    "apply.directory",
+    "apply.applied",
+    "apply.taking_back",
+    "apply.taken_back",
     "commit.done",
     "commit.aborted",
     "settle.event",
@@ -82,6 +90,11 @@ fn strike(kind: &str) -> io::Result<()> {
             std::process::abort()
         }
         "abort" => std::process::abort(),
+        "stop" => {
+            // SAFETY: raise(3) takes no pointers; the signal stops the whole process before the call returns here.
+            unsafe { libc::raise(libc::SIGSTOP) };
+            Ok(())
+        }
         "enospc" => Err(Errno::NOSPC.into()),
         "eio" => Err(Errno::IO.into()),
         _ => Ok(()),

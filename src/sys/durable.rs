@@ -25,6 +25,11 @@ pub fn sync_file(path: &Path) -> io::Result<()> {
     Ok(retry_on_intr(|| fsync(&file))?)
 }
 
+/// Makes an open file or directory durable.
+pub fn sync_open(file: impl AsFd) -> io::Result<()> {
+    Ok(retry_on_intr(|| fsync(&file))?)
+}
+
 /// Makes an open file's content durable, and of its metadata what is needed to read it.
 pub fn sync_data(file: &File) -> io::Result<()> {
     Ok(retry_on_intr(|| rustix::fs::fdatasync(file))?)

@@ -2,6 +2,7 @@
 
 pub mod append_file;
 pub mod append_lock;
+pub mod beneath;
 pub mod clock;
 pub mod copy;
 pub mod copy_across;
@@ -9,9 +10,12 @@ pub mod copy_tree;
 pub mod crash;
 pub mod descriptor;
 pub mod durable;
+pub mod fixed;
 pub mod hard_links;
+pub mod held;
 pub mod host;
 pub mod identity;
+pub mod inside;
 pub mod lock;
 pub mod metadata;
 pub mod mmap;

@@ -2,9 +2,10 @@
 //! cannot answer EXDEV.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 
 /// A mounted filesystem. Two bind mounts of one filesystem are two places: `rename(2)` refuses to cross them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +16,18 @@ pub struct Place {
 
 /// The place of an existing path, symbolic links not followed.
 pub fn place(path: &Path) -> io::Result<Place> {
-    let flags = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    let stat = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, flags)?;
+    of(statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, WANTED))
+}
+
+/// The place of an open object.
+pub fn place_of(fd: BorrowedFd<'_>) -> io::Result<Place> {
+    of(statx(fd, c"", AtFlags::EMPTY_PATH, WANTED))
+}
+
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
+
+fn of(stat: rustix::io::Result<Statx>) -> io::Result<Place> {
+    let stat = stat?;
     // Kernels before 5.8 do not tell the mount; the device decides there.
     let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
     Ok(Place { device: (stat.stx_dev_major, stat.stx_dev_minor), mount: told.then_some(stat.stx_mnt_id) })

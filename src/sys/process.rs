@@ -6,8 +6,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use rustix::io::retry_on_intr;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
@@ -91,7 +92,7 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Running> {
     let Some((program, arguments)) = launch.argv.split_first() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let mut child = match command(launch, program, arguments)?.spawn() {
+    let child = match command(launch, program, arguments)?.spawn() {
         // A script without a `#!` line: `execvp` hands it to the shell, `posix_spawnp` does not.
         Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {
             let script = find_program(program).ok_or(error)?;
@@ -101,19 +102,11 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Running> {
         }
         spawned => spawned?,
     };
-    let pid = Pid::from_child(&child);
-    let group = if matches!(launch.terminal, Terminal::Shared) { Group::Shared } else { Group::Own };
-    Ok(Running {
-        pid,
-        group,
-        pidfd: pidfd_open(pid, PidfdFlags::empty())?,
-        stdin: child.stdin.take().map(OwnedFd::from),
-        stdout: child.stdout.take().map(OwnedFd::from),
-        stderr: child.stderr.take().map(OwnedFd::from),
-    })
+    Running::of(child, launch.terminal)
 }
 
-fn command(launch: &Launch<'_>, program: &OsStr, arguments: &[OsString]) -> io::Result<Command> {
+/// What is spawned for a launch, with a program and arguments of its own.
+pub(super) fn command(launch: &Launch<'_>, program: &OsStr, arguments: &[OsString]) -> io::Result<Command> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(launch.cwd);
     if !matches!(launch.terminal, Terminal::Shared) {
@@ -164,6 +157,19 @@ pub fn find_program(program: &OsStr) -> Option<PathBuf> {
 }
 
 impl Running {
+    /// A child that has just been spawned, with the ends of its pipes.
+    pub(super) fn of(mut child: Child, terminal: &Terminal) -> io::Result<Self> {
+        let pid = Pid::from_child(&child);
+        Ok(Self {
+            pid,
+            group: if matches!(terminal, Terminal::Shared) { Group::Shared } else { Group::Own },
+            pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+            stdin: child.stdin.take().map(OwnedFd::from),
+            stdout: child.stdout.take().map(OwnedFd::from),
+            stderr: child.stderr.take().map(OwnedFd::from),
+        })
+    }
+
     /// Readable when the child has ended; to be waited for in an event loop.
     pub fn ending(&self) -> io::Result<AsyncFd<OwnedFd>> {
         let own = self.pidfd.try_clone()?;
@@ -175,6 +181,13 @@ impl Running {
     pub fn has_ended(&self) -> io::Result<Option<Ended>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         Ok(waitid(WaitId::PidFd(self.pidfd.as_fd()), options)?.map(|status| ended(&status)))
+    }
+
+    /// Waits until the child has ended; it stays a zombie.
+    pub fn wait_end(&self) -> io::Result<Ended> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options))?;
+        status.map(|status| ended(&status)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Sends a signal to the child's whole group; to the child alone where the group is the guard's own. A group that is

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -23,10 +23,15 @@ struct Level {
 ///
 /// A crash leaves part of the tree; the next call removes the rest.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
+    remove_tree_at(CWD, path.as_os_str().as_bytes())
+}
+
+/// [`remove_tree`] of a name in an open directory.
+pub fn remove_tree_at(base: BorrowedFd<'_>, path: &[u8]) -> io::Result<()> {
     // Most of what is removed is an empty directory, or not there: one call.
-    match unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+    match unlinkat(base, path, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR) => match unlinkat(CWD, path, AtFlags::empty()) {
+        Err(Errno::NOTDIR) => match unlinkat(base, path, AtFlags::empty()) {
             // Something above it is no directory: then it is not there.
             Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -34,8 +39,8 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
         Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ACCESS | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    let name = CString::new(path.as_os_str().as_bytes())?;
-    let (mut here, top) = match enter(&CWD, &name) {
+    let name = CString::new(path)?;
+    let (mut here, top) = match enter(&base, &name) {
         Ok(entered) => entered,
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(error.into()),
@@ -64,7 +69,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
                 here = up;
                 unlinkat(&here, &done.name, AtFlags::REMOVEDIR)?;
             }
-            None => unlinkat(CWD, &done.name, AtFlags::REMOVEDIR)?,
+            None => unlinkat(base, &done.name, AtFlags::REMOVEDIR)?,
         }
     }
     Ok(())

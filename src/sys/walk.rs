@@ -34,6 +34,8 @@ pub struct Stat {
     pub gid: u32,
     /// Apparent size in bytes.
     pub size: u64,
+    /// Which device it is, if it is one.
+    pub rdev: u64,
     /// Allocated bytes.
     pub allocated: u64,
     /// Last modification, seconds and nanoseconds.
@@ -100,6 +102,7 @@ fn from_raw(raw: &rustix::fs::Stat) -> Stat {
         uid: raw.st_uid as u32,
         gid: raw.st_gid as u32,
         size: raw.st_size as u64,
+        rdev: raw.st_rdev as u64,
         allocated: raw.st_blocks as u64 * 512,
         mtime: (raw.st_mtime as i64, raw.st_mtime_nsec as u32),
         ctime: (raw.st_ctime as i64, raw.st_ctime_nsec as u32),
@@ -153,7 +156,7 @@ pub fn open_dir_below(base: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> 
 }
 
 /// Splits off as many leading components as fit one system call.
-fn split_chunk(path: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split_chunk(path: &[u8]) -> (&[u8], &[u8]) {
     if path.len() <= CHUNK_BYTES {
         return (path, &[]);
     }

@@ -1,3 +1,6 @@
 //! Floor 3: what an agent may see and change, composed from kernel facilities.
 
+pub mod clone;
+pub mod clone_copy;
+pub mod overlay;
 pub mod staging;

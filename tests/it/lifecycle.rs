@@ -9,7 +9,7 @@ use agentguard::model::record::{Changes, Isolation, Mode, VerifyRecord};
 use agentguard::model::{Digest, Event, RunId, Text, Timestamp};
 use agentguard::rules::fold::fold;
 use agentguard::rules::lifecycle::{PHASES, Phase, phase_after};
-use agentguard::rules::recovery::{Recovery, decide};
+use agentguard::rules::recovery::{Recovery, decide, purpose_of};
 
 fn time(seconds: i64) -> Timestamp {
     Timestamp::from_unix_micros(1_764_000_000_000_000 + seconds * 1_000_000)
@@ -57,6 +57,7 @@ fn attempt_end(failure: Option<Failure>) -> AttemptEnd {
         cost_usd: None,
         stdout_bytes: 0,
         stderr_bytes: 0,
+        isolation: None,
     }
 }
 
@@ -74,18 +75,30 @@ fn events() -> Vec<Event> {
             bytes: 1,
             unstable: Vec::new(),
             skipped: 0,
+            left_out: 0,
+            began: None,
         }),
-        Event::AttemptStarted(AttemptStart { number: 1, time: time(2), staging: Text::from("/s") }),
+        Event::AttemptStarted(AttemptStart { number: 1, time: time(2), staging: Text::from("/s"), private: None }),
         Event::AttemptEnded(attempt_end(None)),
-        Event::Sealed(Sealed { time: time(4), output_hash: Some(digest(4)), files: 2, bytes: 9 }),
+        Event::Sealed(Sealed {
+            time: time(4),
+            output_hash: Some(digest(4)),
+            files: 2,
+            bytes: 9,
+            contents: None,
+            discarded: None,
+            drift: None,
+        }),
         Event::VerifyEnded(VerifyRecord { command: Text::from("true"), exit_code: Some(0), duration_ms: 1 }),
         Event::Judged(Judgement { time: time(5), rejection: None }),
         Event::Judged(Judgement { time: time(5), rejection: Some(failure()) }),
-        Event::CommitIntended(CommitPlan { time: time(6), operations: Vec::new(), changes: Changes::default() }),
+        Event::CommitIntended(CommitPlan { time: time(6), operations: Vec::new(), plan: None, changes: Changes::default() }),
         Event::CommitDone(CommitDone { time: time(7) }),
         Event::CommitAborted(CommitAborted { time: time(7), failure: failure() }),
         Event::Interrupted(Interrupted { time: time(8), staged_files: 0, staged_bytes: 0 }),
         Event::Settled(Settled { time: time(9), status: Status::Failed, failure: None, guard_exit_code: Some(1) }),
+        Event::Reopened(Reopened { time: time(10), purpose: Purpose::Undo }),
+        Event::Closed(Closed { time: time(11), purpose: Purpose::Undo, failure: None }),
     ]
 }
 
@@ -113,16 +126,17 @@ fn legal_journals(longest: usize) -> Vec<Vec<Event>> {
 #[test]
 fn every_phase_is_reachable_and_every_pair_has_an_answer() {
     let reached: BTreeSet<String> =
-        legal_journals(9).iter().map(|journal| format!("{:?}", phase_after(journal).expect("legal"))).collect();
+        legal_journals(11).iter().map(|journal| format!("{:?}", phase_after(journal).expect("legal"))).collect();
     let all: BTreeSet<String> = PHASES.iter().map(|phase| format!("{phase:?}")).collect();
     assert_eq!(reached, all);
     for phase in PHASES {
         for event in events() {
             // A run that is over takes nothing; one that is not there takes only its beginning.
             match (phase, phase.next(&event)) {
-                (Phase::Settled, answer) => assert!(answer.is_err()),
+                // It can only be taken up again.
+                (Phase::Settled, answer) => assert_eq!(answer.is_ok(), matches!(event, Event::Reopened(_))),
                 (Phase::Absent, answer) => assert_eq!(answer.is_ok(), matches!(event, Event::Started(_))),
-                (Phase::Committing, answer) => {
+                (Phase::Committing | Phase::Recommitting, answer) => {
                     let decided = matches!(event, Event::CommitDone(_) | Event::CommitAborted(_));
                     assert_eq!(answer.is_ok(), decided, "mixed targets are only completed or taken back");
                 }
@@ -140,6 +154,7 @@ fn recovery_has_an_answer_to_every_prefix_and_its_end_is_a_record() {
         let mut completed = journal.clone();
         let settle =
             |status, failure| Event::Settled(Settled { time: time(20), status, failure, guard_exit_code: None });
+        let close = |purpose, failure| Event::Closed(Closed { time: time(20), purpose, failure });
         match decision {
             Recovery::Forget => {
                 assert!(journal.is_empty());
@@ -151,15 +166,24 @@ fn recovery_has_an_answer_to_every_prefix_and_its_end_is_a_record() {
                 completed.push(settle(Status::Interrupted, Some(Failure::new(ErrorKind::SupervisorDied, "died"))));
             }
             Recovery::RollForward(_) => {
-                assert_eq!(phase, Phase::Committing);
                 completed.push(Event::CommitDone(CommitDone { time: time(19) }));
-                completed.push(settle(Status::Succeeded, None));
+                completed.push(match phase {
+                    Phase::Committing => settle(Status::Succeeded, None),
+                    Phase::Recommitting => close(purpose_of(&journal), None),
+                    other => panic!("nothing to roll forward in {other:?}"),
+                });
+            }
+            Recovery::Close { purpose, failure } => {
+                assert!(matches!(phase, Phase::Reopened | Phase::Recommitted | Phase::Reaborted));
+                completed.push(close(purpose, failure));
             }
             Recovery::Settle { status, failure } => completed.push(settle(status, failure)),
             Recovery::Append => assert_eq!(phase, Phase::Settled),
         }
         let record = fold(&completed).expect("a record");
-        assert_eq!(record.published, completed.iter().any(|event| matches!(event, Event::CommitDone(_))));
+        // What is decided after the run's end is in its journal, not in its record.
+        let end = completed.iter().position(|event| matches!(event, Event::Settled(_))).expect("an end");
+        assert_eq!(record.published, completed[..end].iter().any(|event| matches!(event, Event::CommitDone(_))));
         assert_eq!(decide(&completed), Ok(Recovery::Append), "recovery is idempotent");
     }
 }

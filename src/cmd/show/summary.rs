@@ -10,7 +10,9 @@ use crate::cmd::render::{
     Cell, Paint, Table, byte_count, cost, duration, duration_between, escape, local_time, shell_quote, tokens,
 };
 use crate::model::record::Mode;
-use crate::model::{Digest, RunRecord, Text};
+use crate::model::{Digest, RunRecord, Status, Text};
+use crate::rules::standing::{Standing, standing};
+use crate::store::journal;
 
 /// How much of a failed verify command's output is shown.
 const LOG_LINES: usize = 10;
@@ -64,6 +66,7 @@ impl Page<'_> {
             error.hint.iter().for_each(|hint| fact(text, "hint", &escape(hint.as_bytes())));
         }
         fact(text, "published", &published(run));
+        standing_of(self.state_dir, run).iter().for_each(|words| fact(text, "decision", words));
         fact(text, "exit", &exits(run));
         fact(text, "tokens", &usage(run));
         let source = run.cost_source.as_deref().map(|source| format!(" ({})", escape(source.as_bytes())));
@@ -176,6 +179,23 @@ impl Page<'_> {
         let written = rows.try_for_each(|row| table.row(row)).and_then(|()| table.finish());
         debug_assert!(written.is_ok());
         String::from_utf8_lossy(&bytes).lines().fold(String::new(), |text, line| text + "  " + line + "\n")
+    }
+}
+
+/// What can still be decided about a workspace run, or what was.
+fn standing_of(state_dir: &Path, run: &RunRecord) -> Option<String> {
+    let journal = state_dir.join("runs").join(run.run_id.to_string()).join("journal");
+    let events = journal::read(&journal).ok()?;
+    let short = run.run_id.short();
+    match standing(&events) {
+        Standing::Held => Some(format!("waiting: agentguard diff {short}, then apply {short} or discard {short}")),
+        Standing::Published(_) if run.status == Status::Held => {
+            Some(format!("applied; agentguard undo {short} takes it back"))
+        }
+        Standing::Published(_) => Some(format!("agentguard undo {short} takes it back")),
+        Standing::Discarded(time) => Some(format!("discarded {}", local_time(time))),
+        Standing::Undone(time) => Some(format!("taken back {}", local_time(time))),
+        Standing::Unsettled | Standing::Replaced | Standing::Over(_) => None,
     }
 }
 

@@ -4,22 +4,26 @@ use std::io::{BufWriter, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::baseline::Baseline;
 use super::error::CaptureError;
 use super::fast;
-use super::gather::{Gathered, Plan, RootLinks, gather};
-use super::largest::largest_directories;
+use super::gather::{Gathered, RootLinks};
 use super::layout::{Layout, StoreError, make_dir};
 use super::manifest::{Location, is_root_name};
 use super::policy::{CapturePolicy, CaptureProgress, CaptureRoot};
 use super::read::Sink;
 use super::storing::{Storing, newest_packs};
-use super::table::{Header, StatTable};
+use super::survey::Survey;
+use super::table::StatTable;
+use super::table_header::Header;
 use super::tree::Encoded;
 use crate::model::event::SnapshotRef;
 use crate::model::{Digest, Text};
+use crate::store::ignore::{IgnorePolicy, UserGit};
 use crate::sys::crash;
 use crate::sys::mmap::Mapped;
 
@@ -40,6 +44,11 @@ pub struct Captured {
     pub unstable: Vec<Text>,
     /// Sockets and devices that were left out.
     pub skipped: u64,
+    /// Names that were left out because they are excluded or ignored, or are no small state of a git directory. What
+    /// is below a directory that was left out is not counted.
+    pub left_out: u64,
+    /// What stat said of every entry; valid whatever is captured later.
+    pub baseline: Arc<Baseline>,
 }
 
 /// What is to be captured.
@@ -54,31 +63,27 @@ pub(super) struct Request<'a> {
 pub(super) fn capture(layout: &Layout, request: &Request<'_>) -> Result<Captured, CaptureError> {
     let roots = sorted_roots(request.roots)?;
     let key = key_of(request, &roots);
-    let table = Mapped::open(&layout.table(key)).ok().and_then(|mapped| StatTable::from_file(mapped, key));
-    if let Some(table) = &table
-        && fast::is_unchanged(table, layout, request.project, &roots)
-    {
-        return Ok(from_header(&table.header));
-    }
+    let table = match Mapped::open(&layout.table(key)).ok().and_then(|mapped| StatTable::from_file(mapped, key)) {
+        Some(table) if fast::is_unchanged(&table, layout, request.project, &roots) => return Ok(unchanged(table)),
+        table => table,
+    };
     crash::point("snapshot.begun").map_err(StoreError::at("write", &layout.snapshots))?;
     let storing = Storing::new(layout, table.as_ref().map_or_else(|| newest_packs(layout), StatTable::packs));
-    let plan = Plan {
+    let survey = Survey {
         roots: &roots,
         root_links: RootLinks::Follow,
-        access: request.policy.access,
-        exclude: &request.policy.exclude,
-        skip: skipped(&request.policy.skip),
-        limit_bytes: request.policy.limit_bytes,
+        policy: request.policy,
         known: table.as_ref(),
         sink: Sink::Store(&storing),
         progress: request.progress,
     };
-    let gathered = gather(&plan).map_err(|error| with_largest(error, &plan))?;
+    let gathered = survey.take()?;
     storing.sync_large()?;
-    store(layout, storing, &gathered, table.as_ref(), key)
+    store(layout, storing, &gathered, table, key)
 }
 
-fn from_header(header: &Header) -> Captured {
+fn unchanged(table: StatTable) -> Captured {
+    let header = table.header;
     Captured {
         input_hash: header.input_hash,
         snapshot: header.snapshot(),
@@ -87,6 +92,8 @@ fn from_header(header: &Header) -> Captured {
         new_bytes: 0,
         unstable: Vec::new(),
         skipped: header.skipped,
+        left_out: header.left_out,
+        baseline: Arc::new(Baseline::of(table)),
     }
 }
 
@@ -101,7 +108,8 @@ pub(super) fn sorted_roots(roots: &[CaptureRoot]) -> Result<Vec<CaptureRoot>, Ca
     Ok(roots)
 }
 
-/// What a stat table is for: the same roots of the same project under the same excludes.
+/// What a stat table is for: the same roots of the same project under the same excludes. What ignore files say is not
+/// part of it: the table knows which of them it was made under.
 fn key_of(request: &Request<'_>, roots: &[CaptureRoot]) -> Digest {
     let mut sum = Sha256::new();
     let mut put = |bytes: &[u8]| {
@@ -120,6 +128,16 @@ fn key_of(request: &Request<'_>, roots: &[CaptureRoot]) -> Digest {
     for path in &request.policy.skip {
         put(path.as_os_str().as_bytes());
     }
+    put(b"without");
+    for path in &request.policy.without {
+        put(&path.0);
+    }
+    if let IgnorePolicy::Git(UserGit { config_files, default_excludes, home }) = &request.policy.ignore {
+        put(b"what git ignores");
+        for path in config_files.iter().chain(default_excludes).chain(home) {
+            put(path.as_os_str().as_bytes());
+        }
+    }
     Digest(sum.finalize().into())
 }
 
@@ -130,15 +148,6 @@ pub(super) fn skipped(paths: &[std::path::PathBuf]) -> Vec<(u64, u64)> {
         .filter_map(|path| std::fs::metadata(path).ok())
         .map(|metadata| (metadata.dev(), metadata.ino()))
         .collect()
-}
-
-fn with_largest(error: CaptureError, plan: &Plan<'_>) -> CaptureError {
-    match error {
-        CaptureError::TooLarge { limit_bytes, .. } => {
-            CaptureError::TooLarge { limit_bytes, largest: largest_directories(plan) }
-        }
-        other => other,
-    }
 }
 
 /// The manifest of what was gathered, and the packs that it and the stat table name.
@@ -152,14 +161,14 @@ fn store(
     layout: &Layout,
     storing: Storing<'_>,
     gathered: &Gathered,
-    table: Option<&StatTable>,
+    table: Option<StatTable>,
     key: Digest,
 ) -> Result<Captured, CaptureError> {
     let packs: Vec<(Digest, u64)> = storing.packs.iter().map(|pack| (pack.name, pack.size)).collect();
     let names: Vec<Digest> = packs.iter().map(|(name, _)| *name).collect();
     let new_bytes = storing.new_bytes();
-    let unchanged = table.and_then(|table| still_there(&storing, gathered, &names, &table.header));
-    let is_news = unchanged.is_none() || gathered.news > 0;
+    let unchanged = table.as_ref().and_then(|table| still_there(&storing, gathered, &names, &table.header));
+    let known = table.filter(|_| unchanged.is_some() && gathered.news == 0);
     let placed = match unchanged {
         Some(placed) => placed,
         None => {
@@ -169,20 +178,11 @@ fn store(
             Placed { encoded, pack: (published.name, published.size) }
         }
     };
-    let (files, bytes) = gathered.tree.totals();
-    let captured = Captured {
-        input_hash: placed.encoded.input_hash,
-        snapshot: SnapshotRef { manifest: placed.encoded.digest, pack: placed.pack.0 },
-        files,
-        bytes,
-        new_bytes,
-        unstable: gathered.unstable.clone(),
-        skipped: gathered.specials.len() as u64,
+    let table = match known {
+        Some(table) => table,
+        None => write_table(layout, key, gathered, &packs, &placed)?,
     };
-    if is_news {
-        write_table(layout, key, gathered, &packs, &placed, &captured)?;
-    }
-    Ok(captured)
+    Ok(Captured { new_bytes, unstable: gathered.unstable.clone(), ..self::unchanged(table) })
 }
 
 /// The previous snapshot, if what was gathered is the same again.
@@ -204,8 +204,7 @@ fn write_table(
     gathered: &Gathered,
     packs: &[(Digest, u64)],
     placed: &Placed,
-    captured: &Captured,
-) -> Result<(), StoreError> {
+) -> Result<StatTable, StoreError> {
     let own_number = placed.encoded.used.len() as u32;
     let mut listed: Vec<_> = placed.encoded.used.iter().map(|number| packs[*number as usize]).collect();
     listed.push(placed.pack);
@@ -213,18 +212,7 @@ fn write_table(
     for (new, old) in placed.encoded.used.iter().enumerate() {
         numbers[*old as usize] = new as u32;
     }
-    let header = Header {
-        key,
-        input_hash: captured.input_hash,
-        manifest: captured.snapshot.manifest,
-        pack: captured.snapshot.pack,
-        entries: gathered.tree.len() as u64,
-        packs: listed.len() as u64,
-        files: captured.files,
-        bytes: captured.bytes,
-        skipped: captured.skipped,
-        untrusted: gathered.tree.untrusted(),
-    };
+    let header = Header { key, pack: placed.pack.0, packs: listed.len() as u64, ..gathered.header(&placed.encoded) };
     make_dir(&layout.cache)?;
     let temporary = layout.temporary()?;
     let renumber = |location| match location {
@@ -233,10 +221,20 @@ fn write_table(
         other => other,
     };
     let out = BufWriter::with_capacity(256 << 10, &temporary.file);
-    let mut out =
-        gathered.tree.encode_table(out, header, &listed, renumber).map_err(StoreError::at("write", &temporary.path))?;
+    let mut out = gathered
+        .tree
+        .encode_table(out, (header, &placed.encoded.dirs), (&listed, &gathered.watched), renumber)
+        .map_err(StoreError::at("write", &temporary.path))?;
     out.flush().map_err(StoreError::at("write", &temporary.path))?;
     drop(out);
+    // The mapping outlives the name: a later capture replaces the file, it does not change it.
+    let written = Mapped::of(&temporary.file).map(StatTable::from_written);
+    let table = written.map_err(StoreError::at("read", &temporary.path))?.ok_or_else(|| StoreError {
+        step: "read",
+        path: temporary.path.clone(),
+        source: std::io::ErrorKind::InvalidData.into(),
+    })?;
     temporary.publish(&layout.table(key))?;
-    crash::point("snapshot.cache_written").map_err(StoreError::at("write", &layout.cache))
+    crash::point("snapshot.cache_written").map_err(StoreError::at("write", &layout.cache))?;
+    Ok(table)
 }

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::layout::Layout;
 use super::manifest::{Location, NO_PARENT};
 use super::policy::CaptureRoot;
+use super::siblings::KnownSiblings;
 use super::table::StatTable;
 use crate::model::EntryKind;
+use crate::store::ignore::Watched;
 use crate::sys::walk::{lstat_at, stat_at};
 
 /// Fewer entries than this are not worth a second thread.
@@ -21,16 +23,18 @@ const LONGEST_PATH: usize = 4000;
 
 /// Whether the trees are exactly what the table says, and all contents are still in the store.
 pub(super) fn is_unchanged(table: &StatTable, layout: &Layout, project: &Path, roots: &[CaptureRoot]) -> bool {
-    if table.header.untrusted > 0 || !packs_are_there(table, layout) {
+    packs_are_there(table, layout) && trees_are_same(table, Some(layout), project, roots)
+}
+
+/// Whether the trees are exactly what the table says, and large contents still in the store, if one is given. `base`
+/// is a directory near them.
+pub(super) fn trees_are_same(table: &StatTable, layout: Option<&Layout>, base: &Path, roots: &[CaptureRoot]) -> bool {
+    if table.header.untrusted > 0 || !table.watched().is_some_and(|all| all.iter().all(Watched::is_unchanged)) {
         return false;
     }
-    let Ok(base) = File::open(project) else { return false };
-    let look =
-        Look { table, layout, base: base.as_fd(), paths: root_paths(project, roots), stop: AtomicBool::new(false) };
+    let (Ok(dir), Some(paths)) = (File::open(base), root_paths(table, base, roots)) else { return false };
+    let look = Look { table, layout, base: dir.as_fd(), paths, stop: AtomicBool::new(false) };
     let len = table.len();
-    if look.root_count() != Some(roots.len()) {
-        return false;
-    }
     if len < SHARED_ENTRIES {
         return look.range(0, len);
     }
@@ -48,18 +52,31 @@ fn packs_are_there(table: &StatTable, layout: &Layout) -> bool {
         .all(|(name, size)| std::fs::metadata(layout.pack(*name)).is_ok_and(|found| found.len() == *size))
 }
 
-/// Paths of the roots, relative to the project where they are below it: the shorter the path, the faster the stat.
-fn root_paths(project: &Path, roots: &[CaptureRoot]) -> Vec<Vec<u8>> {
+/// Paths of the table's roots, relative to the base where they are below it: the shorter the path, the faster the
+/// stat. None if a root that is asked for is not there. Roots that nobody asked for are git directories.
+fn root_paths(table: &StatTable, base: &Path, roots: &[CaptureRoot]) -> Option<Vec<Vec<u8>>> {
     let relative = |root: &CaptureRoot| {
-        let path = root.path.strip_prefix(project).unwrap_or(&root.path).as_os_str().as_bytes();
+        let path = root.path.strip_prefix(base).unwrap_or(&root.path).as_os_str().as_bytes();
         if path.is_empty() { b".".to_vec() } else { path.to_vec() }
     };
-    roots.iter().map(relative).collect()
+    let mut missing = roots.len();
+    let mut paths = Vec::new();
+    for (_, record) in KnownSiblings::of(Some(table), None) {
+        let name = table.name(&record);
+        paths.push(match roots.iter().find(|root| *root.name.0 == *name) {
+            Some(root) => {
+                missing -= 1;
+                relative(root)
+            }
+            None => name.to_vec(),
+        });
+    }
+    (missing == 0).then_some(paths)
 }
 
 struct Look<'a> {
     table: &'a StatTable,
-    layout: &'a Layout,
+    layout: Option<&'a Layout>,
     base: BorrowedFd<'a>,
     paths: Vec<Vec<u8>>,
     stop: AtomicBool,
@@ -74,15 +91,6 @@ struct Above {
 }
 
 impl Look<'_> {
-    fn root_count(&self) -> Option<usize> {
-        let (mut at, mut count) = (0, 0);
-        while at < self.table.len() {
-            at = self.table.record(at)?.end.max(at + 1);
-            count += 1;
-        }
-        Some(count)
-    }
-
     fn range(&self, first: u32, end: u32) -> bool {
         let same = self.all_same(first, end).unwrap_or(false);
         if !same {
@@ -123,7 +131,8 @@ impl Look<'_> {
                 return Some(false);
             }
             if record.location == Location::Large
-                && !std::fs::metadata(self.layout.large(record.digest)).is_ok_and(|found| found.len() == record.size)
+                && let Some(layout) = self.layout
+                && !std::fs::metadata(layout.large(record.digest)).is_ok_and(|found| found.len() == record.size)
             {
                 return Some(false);
             }

@@ -4,19 +4,23 @@
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::error::CaptureError;
 use super::manifest::Extras;
 use super::pack_writer::lock;
-use super::policy::{CaptureProgress, CaptureRoot, Exclude};
+use super::policy::{CapturePolicy, CaptureProgress, CaptureRoot};
 use super::read::{Reader, Sink};
+use super::special::Special;
 use super::table::StatTable;
-use super::tree::{Node, Tree};
+use super::table_header::{Facts, Header};
+use super::tree::{Encoded, Node, Tree};
 use super::visit::SystemTick;
-use crate::model::Text;
-use crate::sys::walk::{self, Access, Name, ObjectKind};
+use crate::model::{Digest, Text};
+use crate::store::ignore::{Entered, Rules, Sources, Watched, Whereabouts};
+use crate::sys::walk::{self, Name};
 use crate::sys::xattr;
 
 /// Directories with more names are shared out.
@@ -37,14 +41,30 @@ pub(super) struct Plan<'a> {
     /// Sorted by name, without duplicates.
     pub(super) roots: &'a [CaptureRoot],
     pub(super) root_links: RootLinks,
-    pub(super) access: Access,
-    pub(super) exclude: &'a Exclude,
+    pub(super) policy: &'a CapturePolicy,
+    /// Where each root is and what holds in it.
+    pub(super) scopes: &'a [Scope],
+    pub(super) sources: &'a Sources,
     /// Device and inode of directories that are never entered.
     pub(super) skip: Vec<(u64, u64)>,
-    pub(super) limit_bytes: u64,
     pub(super) known: Option<&'a StatTable>,
     pub(super) sink: Sink<'a>,
     pub(super) progress: &'a (dyn Fn(CaptureProgress) + Sync),
+}
+
+/// Where a root is, and what is left out of it.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub(super) path: PathBuf,
+    pub(super) rules: Rules,
+}
+
+impl Scope {
+    /// The scope of a root that somebody named.
+    pub(super) fn of_root(sources: &Sources, root: &CaptureRoot) -> Self {
+        let path = root.path.canonicalize().unwrap_or_else(|_| root.path.clone());
+        Self { rules: Rules::of_root(sources, &path), path }
+    }
 }
 
 /// What a walk found.
@@ -52,18 +72,77 @@ pub(super) struct Plan<'a> {
 pub(super) struct Gathered {
     pub(super) tree: Tree,
     pub(super) unstable: Vec<Text>,
-    pub(super) specials: Vec<(Text, ObjectKind)>,
+    pub(super) specials: Vec<Special>,
     /// Entries about which the stat table was silent or wrong.
     pub(super) news: u64,
+    /// Names that were left out.
+    pub(super) left_out: u64,
+    /// Files elsewhere that decided what was found.
+    pub(super) watched: Vec<Watched>,
+    /// Entries and files elsewhere that must be looked at again next time.
+    pub(super) untrusted: u64,
 }
 
-/// Some names of one directory, or all of them when they are not known yet.
+impl Gathered {
+    /// What a stat table says of it as a whole, but for where contents are.
+    pub(super) fn header(&self, encoded: &Encoded) -> Header {
+        let (files, bytes) = self.tree.totals();
+        let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Header {
+            key: Digest([0; 32]),
+            input_hash: encoded.input_hash,
+            manifest: encoded.digest,
+            pack: Digest([0; 32]),
+            entries: self.tree.len() as u64,
+            packs: 0,
+            files,
+            bytes,
+            skipped: self.specials.len() as u64,
+            untrusted: self.untrusted,
+            left_out: self.left_out,
+            owner,
+            foreign: self.tree.foreign(owner),
+            facts: if encoded.has_links { Facts::LINKS } else { Facts::default() },
+            watched: 0,
+            watched_bytes: 0,
+        }
+    }
+
+    /// Adds what another walk found, of other roots.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.tree.absorb(other.tree);
+        self.unstable.extend(other.unstable);
+        self.unstable.sort_unstable();
+        self.specials.extend(other.specials);
+        self.specials.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        self.news += other.news;
+        self.left_out += other.left_out;
+    }
+}
+
+/// A directory to take, or a part of one.
 pub(super) struct Task {
+    pub(super) at: DirAt,
+    pub(super) share: Share,
+}
+
+/// A directory that was come across.
+#[derive(Clone)]
+pub(super) struct DirAt {
+    /// Its place in the tree.
     pub(super) dir: u32,
     pub(super) root: u32,
     pub(super) path: Vec<u8>,
+    /// Its record in the stat table.
     pub(super) known: Option<u32>,
-    pub(super) names: Option<(u32, Vec<Name>)>,
+}
+
+/// How much of a directory a task is.
+pub(super) enum Share {
+    /// All of it: nothing of it is known yet but the rules around it.
+    Whole(Rules),
+    /// Some of its names, the first of them being its `start`th.
+    Part { start: u32, names: Vec<Name>, rules: Entered },
 }
 
 #[derive(Default)]
@@ -77,7 +156,7 @@ pub(super) struct Found {
     pub(super) dirs: Vec<Vec<(u32, Vec<Node>)>>,
     pub(super) dir_extras: HashMap<u32, Box<Extras>>,
     pub(super) unstable: Vec<Text>,
-    pub(super) specials: Vec<(Text, ObjectKind)>,
+    pub(super) specials: Vec<Special>,
 }
 
 pub(super) struct Walk<'a> {
@@ -92,6 +171,7 @@ pub(super) struct Walk<'a> {
     pub(super) bytes: AtomicU64,
     pub(super) read_bytes: AtomicU64,
     pub(super) news: AtomicU64,
+    pub(super) left_out: AtomicU64,
 }
 
 /// Walks all roots.
@@ -108,6 +188,7 @@ pub(super) fn gather(plan: &Plan<'_>) -> Result<Gathered, CaptureError> {
         bytes: AtomicU64::new(0),
         read_bytes: AtomicU64::new(0),
         news: AtomicU64::new(0),
+        left_out: AtomicU64::new(0),
     };
     let roots = walk.take_roots()?;
     walk.run();
@@ -186,59 +267,65 @@ impl Walk<'_> {
 
     fn take_task(
         &self,
-        mut task: Task,
+        task: Task,
         reader: &mut Reader<'_>,
         dirents: &mut [MaybeUninit<u8>],
     ) -> Result<(), CaptureError> {
-        let Some(base) = &self.bases[task.root as usize] else { return Ok(()) };
-        let unreadable = |task: &Task, source| CaptureError::Unreadable { path: self.listing_path(task, b""), source };
+        let Task { at, share } = task;
+        let Some(base) = &self.bases[at.root as usize] else { return Ok(()) };
+        let unreadable = |at: &DirAt, source| CaptureError::Unreadable { path: self.listing_path(at, b""), source };
         let now = SystemTick::now();
-        let dir = match walk::open_dir_below_as(self.plan.access, base.as_fd(), &task.path) {
+        let dir = match walk::open_dir_below_as(self.plan.policy.access, base.as_fd(), &at.path) {
             Ok(dir) => dir,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(unreadable(&task, error)),
+            Err(error) => return Err(unreadable(&at, error)),
         };
-        let (start, names) = match task.names.take() {
-            Some(part) => part,
-            None => {
-                self.take_xattrs(&task, dir.as_fd()).map_err(|error| unreadable(&task, error))?;
-                let names = walk::sorted_names(dir.as_fd(), dirents).map_err(|error| unreadable(&task, error))?;
+        let (start, names, rules) = match share {
+            Share::Part { start, names, rules } => (start, names, rules),
+            Share::Whole(rules) => {
+                self.take_xattrs(&at, dir.as_fd()).map_err(|error| unreadable(&at, error))?;
+                let names = walk::sorted_names(dir.as_fd(), dirents).map_err(|error| unreadable(&at, error))?;
+                let entered = rules.enter(self.plan.sources, dir.as_fd(), self.whereabouts(&at), &names);
                 if names.len() > SPLIT_NAMES {
-                    self.split(task, names);
+                    self.split(&at, names, &entered);
                     return Ok(());
                 }
-                (0, names)
+                (0, names, entered)
             }
         };
-        let nodes = self.take_names(&task, dir.as_fd(), names, now, reader)?;
-        lock(&self.found).dirs[task.dir as usize].push((start, nodes));
+        let nodes = self.take_names(&at, &rules, dir.as_fd(), names, now, reader)?;
+        lock(&self.found).dirs[at.dir as usize].push((start, nodes));
         Ok(())
     }
 
-    fn take_xattrs(&self, task: &Task, dir: BorrowedFd<'_>) -> std::io::Result<()> {
+    fn take_xattrs(&self, at: &DirAt, dir: BorrowedFd<'_>) -> std::io::Result<()> {
         let xattrs = xattr::read_all(dir)?;
         if !xattrs.is_empty() {
             let extras = Extras { target: Box::default(), xattrs };
-            lock(&self.found).dir_extras.insert(task.dir, Box::new(extras));
+            lock(&self.found).dir_extras.insert(at.dir, Box::new(extras));
         }
         Ok(())
     }
 
     /// Queues the names of a large directory in parts.
-    fn split(&self, task: Task, mut names: Vec<Name>) {
+    fn split(&self, at: &DirAt, mut names: Vec<Name>, rules: &Entered) {
         let mut queue = lock(&self.queue);
         while !names.is_empty() {
             let start = names.len().saturating_sub(SPLIT_NAMES / 2);
-            let part = names.split_off(start);
-            queue.tasks.push(Task { path: task.path.clone(), names: Some((start as u32, part)), ..task });
+            let share = Share::Part { names: names.split_off(start), start: start as u32, rules: rules.clone() };
+            queue.tasks.push(Task { at: at.clone(), share });
         }
     }
 
-    /// The full listing path of a name in the directory of a task.
-    pub(super) fn listing_path(&self, task: &Task, name: &[u8]) -> Text {
-        let root = &*self.plan.roots[task.root as usize].name.0;
-        let parts: Vec<&[u8]> = [root, &*task.path, name].into_iter().filter(|part| !part.is_empty()).collect();
+    /// The full listing path of a name in a directory.
+    pub(super) fn listing_path(&self, at: &DirAt, name: &[u8]) -> Text {
+        let root = &*self.plan.roots[at.root as usize].name.0;
+        let parts: Vec<&[u8]> = [root, &*at.path, name].into_iter().filter(|part| !part.is_empty()).collect();
         Text(parts.join(&b'/'))
+    }
+
+    pub(super) fn whereabouts<'b>(&'b self, at: &'b DirAt) -> Whereabouts<'b> {
+        Whereabouts { root: &self.plan.scopes[at.root as usize].path, below: &at.path }
     }
 
     fn finish(self, roots: Vec<Node>) -> Result<Gathered, CaptureError> {
@@ -255,12 +342,15 @@ impl Walk<'_> {
             tree.dirs.push(first);
         }
         found.unstable.sort_unstable();
-        found.specials.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        found.specials.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         Ok(Gathered {
             tree,
             unstable: found.unstable,
             specials: found.specials,
             news: self.news.load(Ordering::Relaxed),
+            left_out: self.left_out.load(Ordering::Relaxed),
+            watched: Vec::new(),
+            untrusted: 0,
         })
     }
 }

@@ -47,12 +47,17 @@ pub enum MaterialiseError {
 
 /// Writes every entry below `dest`, which is made if it is not there. Nothing that is there is replaced. Nothing is
 /// synced.
-pub(super) fn materialise(layout: &Layout, manifest: &Manifest, dest: &Path) -> Result<(), MaterialiseError> {
+pub(super) fn materialise(
+    layout: &Layout,
+    manifest: &Manifest,
+    dest: &Path,
+    is_wanted: &dyn Fn(&[u8]) -> bool,
+) -> Result<(), MaterialiseError> {
     let destination = |source| MaterialiseError::Destination { path: dest.to_path_buf(), source };
     std::fs::create_dir_all(dest).map_err(destination)?;
     let base = walk::open_dir(std::os::unix::ffi::OsStrExt::as_bytes(dest.as_os_str())).map_err(destination)?;
     let out = Out { manifest, contents: Contents::new(layout, manifest), base, first_names: first_names(manifest) };
-    let wanted = out.wanted();
+    let wanted = out.wanted(is_wanted);
     out.make_dirs(&wanted)?;
     out.make_others(&wanted)?;
     out.link_again(&wanted)?;
@@ -77,7 +82,7 @@ struct Out<'a> {
 
 impl Out<'_> {
     /// The entries to write: all but roots that stand below another root, where they are written already.
-    fn wanted(&self) -> Vec<usize> {
+    fn wanted(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Vec<usize> {
         let is_dir = |entry: &&ManifestEntry| entry.kind == EntryKind::Directory;
         let dirs: Vec<&[u8]> =
             self.manifest.roots().map(|(_, entry)| entry).filter(is_dir).map(|entry| &*entry.name).collect();
@@ -87,7 +92,7 @@ impl Out<'_> {
         };
         let mut wanted = Vec::with_capacity(self.manifest.entries().len());
         for (index, root) in self.manifest.roots() {
-            if !dirs.iter().any(|dir| is_below(&root.name, dir)) {
+            if is_wanted(&root.name) && !dirs.iter().any(|dir| is_below(&root.name, dir)) {
                 wanted.extend(index..root.end as usize);
             }
         }

@@ -1,11 +1,16 @@
 //! The content-addressed snapshot store: what a run's inputs were, kept so that they can be given back exactly.
 
+mod base_entry;
+mod baseline;
 mod capture;
+mod compare;
 mod contents;
+mod drift;
 mod error;
 mod fast;
 mod fingerprint;
 mod gather;
+mod git_roots;
 mod large;
 mod largest;
 mod layout;
@@ -16,16 +21,24 @@ mod pack_writer;
 mod policy;
 mod read;
 mod seal;
+mod siblings;
+mod special;
 mod storing;
+mod survey;
 mod table;
+mod table_header;
+mod table_record;
 mod tree;
 mod visit;
 mod wire;
 
 use std::path::Path;
 
+pub use base_entry::{BaseDir, BaseEntry, Siblings};
+pub use baseline::{Baseline, LinkGroup, SameNow};
 pub use capture::Captured;
 pub use contents::{LoadError, Problem};
+pub use drift::Drift;
 pub use error::CaptureError;
 pub use fingerprint::{RootChange, fingerprint};
 pub use layout::StoreError;
@@ -34,6 +47,7 @@ pub use materialise::MaterialiseError;
 pub use pack::Damage;
 pub use policy::{CapturePolicy, CaptureProgress, CaptureRoot, Exclude};
 pub use seal::{Sealed, hash_roots, still_equal};
+pub use special::Special;
 
 use capture::Request;
 use contents::Contents;
@@ -75,7 +89,17 @@ impl SnapshotStore {
     /// `dest/etc/hosts`. Contents are hashed again on the way. Nothing is replaced, nothing is synced; what an error
     /// leaves is the caller's to remove.
     pub fn materialise(&self, manifest: &Manifest, dest: &Path) -> Result<(), MaterialiseError> {
-        materialise::materialise(&self.layout, manifest, dest)
+        self.materialise_some(manifest, dest, &|_| true)
+    }
+
+    /// The same for the roots whose names are wanted.
+    pub fn materialise_some(
+        &self,
+        manifest: &Manifest,
+        dest: &Path,
+        wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(), MaterialiseError> {
+        materialise::materialise(&self.layout, manifest, dest, wanted)
     }
 
     /// The content of one entry (of a link its target, of anything else nothing), hashed again.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::model::Text;
+use crate::store::ignore::IgnorePolicy;
 use crate::sys::walk::Access;
 
 /// One tree, file or link to capture.
@@ -56,6 +57,10 @@ impl Exclude {
 pub struct CapturePolicy {
     /// What is left out.
     pub exclude: Exclude,
+    /// What is left out because ignore files say so.
+    pub ignore: IgnorePolicy,
+    /// Single paths that are left out, with all that is below them: the root's name and the path below it.
+    pub without: Vec<Text>,
     /// Directories that are never entered, whatever they are called: the state directory.
     pub skip: Vec<PathBuf>,
     /// Most bytes of new content to read.
@@ -66,7 +71,25 @@ pub struct CapturePolicy {
 
 impl Default for CapturePolicy {
     fn default() -> Self {
-        Self { exclude: Exclude::default(), skip: Vec::new(), limit_bytes: 4 << 30, access: Access::AsIs }
+        Self {
+            exclude: Exclude::default(),
+            ignore: IgnorePolicy::Nothing,
+            without: Vec::new(),
+            skip: Vec::new(),
+            limit_bytes: 4 << 30,
+            access: Access::AsIs,
+        }
+    }
+}
+
+impl CapturePolicy {
+    /// Whether a path is left out whatever it is.
+    pub(super) fn leaves_out(&self, path: impl FnOnce() -> Text, name: &[u8]) -> bool {
+        if self.exclude.is_empty() && self.without.is_empty() {
+            return false;
+        }
+        let path = path();
+        self.without.contains(&path) || self.exclude.matches(&path.0, name)
     }
 }
 

@@ -2,14 +2,15 @@
 
 use super::capture::sorted_roots;
 use super::error::CaptureError;
-use super::gather::{Gathered, Plan, RootLinks, gather};
+use super::gather::{Gathered, RootLinks};
 use super::manifest::{Manifest, ManifestEntry};
 use super::policy::{CapturePolicy, CaptureRoot};
 use super::read::Sink;
-use super::table::{Header, StatTable};
+use super::special::Special;
+use super::survey::Survey;
+use super::table::StatTable;
 use super::tree::Encoded;
 use crate::model::{Digest, Text};
-use crate::sys::walk::ObjectKind;
 
 /// Trees as they were when they were hashed.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub struct Sealed {
     /// Bytes of the files.
     pub bytes: u64,
     /// Sockets and devices, which no listing holds, by listing path.
-    pub specials: Vec<(Text, ObjectKind)>,
+    pub specials: Vec<Special>,
     /// Paths that would not hold still while they were read.
     pub unstable: Vec<Text>,
     table: StatTable,
@@ -35,20 +36,9 @@ pub fn hash_roots(roots: &[CaptureRoot], policy: &CapturePolicy) -> Result<Seale
     let roots = sorted_roots(roots)?;
     let gathered = walk(&roots, policy, None)?;
     let (encoded, manifest) = manifest_of(&gathered)?;
-    let (files, bytes) = gathered.tree.totals();
-    let header = Header {
-        key: Digest([0; 32]),
-        input_hash: encoded.input_hash,
-        manifest: encoded.digest,
-        pack: Digest([0; 32]),
-        entries: gathered.tree.len() as u64,
-        packs: 0,
-        files,
-        bytes,
-        skipped: gathered.specials.len() as u64,
-        untrusted: gathered.tree.untrusted(),
-    };
-    let table = gathered.tree.encode_table(Vec::new(), header, &[], |location| location);
+    let header = gathered.header(&encoded);
+    let (files, bytes) = (header.files, header.bytes);
+    let table = gathered.tree.encode_table(Vec::new(), (header, &encoded.dirs), (&[], &[]), |location| location);
     let table = table.ok().and_then(StatTable::from_memory).ok_or_else(too_many)?;
     Ok(Sealed {
         root_digest: encoded.input_hash,
@@ -76,26 +66,16 @@ pub fn still_equal(
         other => other?,
     };
     if gathered.specials != sealed.specials {
-        let differs = |(path, _): &&(Text, ObjectKind)| !sealed.specials.iter().any(|(known, _)| known == path);
-        let path = gathered.specials.iter().find(differs).or(sealed.specials.first());
-        return Ok(path.map(|(path, _)| path.clone()));
+        let differs = |found: &&Special| !sealed.specials.contains(found);
+        let special = gathered.specials.iter().find(differs).or(sealed.specials.first());
+        return Ok(special.map(|special| special.path.clone()));
     }
     let (_, now) = manifest_of(&gathered)?;
     Ok(first_difference(&sealed.manifest, &now))
 }
 
 fn walk(roots: &[CaptureRoot], policy: &CapturePolicy, known: Option<&StatTable>) -> Result<Gathered, CaptureError> {
-    gather(&Plan {
-        roots,
-        root_links: RootLinks::Keep,
-        access: policy.access,
-        exclude: &policy.exclude,
-        skip: super::capture::skipped(&policy.skip),
-        limit_bytes: policy.limit_bytes,
-        known,
-        sink: Sink::Hash,
-        progress: &|_| (),
-    })
+    Survey { roots, root_links: RootLinks::Keep, policy, known, sink: Sink::Hash, progress: &|_| () }.take()
 }
 
 fn manifest_of(gathered: &Gathered) -> Result<(Encoded, Manifest), CaptureError> {

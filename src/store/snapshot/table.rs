@@ -3,158 +3,23 @@
 //! It answers for unchanged files, so that they are not read again. As a file (`cache/<key>.stat`) it is derived
 //! data: whatever is wrong with it, it is ignored and the files are read.
 //!
-//! On disk: a header of 192 bytes (magic, key, input hash, manifest, pack, counts), the packs (name and size, 40
-//! bytes each), one record of 132 bytes per entry in the manifest's order, names and extras, and last the SHA-256
-//! of everything before.
+//! On disk: a header of 256 bytes (`table_header`), the packs (name and size, 40 bytes each), files elsewhere that
+//! decided what was captured (path counted, then what stat said), one record of 132 bytes per entry in the manifest's
+//! order, names and extras, and last the SHA-256 of everything before.
 
 use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::{Extras, Location};
-use super::wire::Fields;
-use crate::model::event::SnapshotRef;
-use crate::model::{Digest, EntryKind};
+use super::manifest::Extras;
+use super::table_header::{HEADER_BYTES, Header};
+use super::table_record::{RECORD_BYTES, Record};
+use super::wire::{Fields, put_counted};
+use crate::model::Digest;
+use crate::store::ignore::{Watched, WatchedState};
 use crate::sys::mmap::Mapped;
-use crate::sys::walk::{ObjectKind, Stat};
 
-const MAGIC: &[u8; 16] = b"agentguard-stat1";
-const HEADER_BYTES: usize = 192;
 const PACK_BYTES: usize = 40;
-const RECORD_BYTES: usize = 132;
-const FLAG_UNTRUSTED: u32 = 1;
-const FLAG_SPARSE: u32 = 2;
-
-/// What the whole table says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    /// What was captured: project, roots, excludes.
-    pub(super) key: Digest,
-    pub(super) input_hash: Digest,
-    pub(super) manifest: Digest,
-    pub(super) pack: Digest,
-    pub(super) entries: u64,
-    pub(super) packs: u64,
-    pub(super) files: u64,
-    pub(super) bytes: u64,
-    pub(super) skipped: u64,
-    /// Entries that cannot be trusted: changed in the same tick, or while they were read.
-    pub(super) untrusted: u64,
-}
-
-impl Header {
-    pub(super) fn snapshot(&self) -> SnapshotRef {
-        SnapshotRef { manifest: self.manifest, pack: self.pack }
-    }
-
-    fn to_bytes(self) -> Vec<u8> {
-        let mut out = MAGIC.to_vec();
-        for digest in [self.key, self.input_hash, self.manifest, self.pack] {
-            out.extend_from_slice(&digest.0);
-        }
-        for count in [self.entries, self.packs, self.files, self.bytes, self.skipped, self.untrusted] {
-            out.extend_from_slice(&count.to_le_bytes());
-        }
-        out.resize(HEADER_BYTES, 0);
-        out
-    }
-
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut fields = Fields(bytes.get(..HEADER_BYTES)?);
-        fields.bytes(MAGIC.len()).filter(|magic| magic == MAGIC)?;
-        Some(Self {
-            key: fields.digest()?,
-            input_hash: fields.digest()?,
-            manifest: fields.digest()?,
-            pack: fields.digest()?,
-            entries: fields.u64()?,
-            packs: fields.u64()?,
-            files: fields.u64()?,
-            bytes: fields.u64()?,
-            skipped: fields.u64()?,
-            untrusted: fields.u64()?,
-        })
-    }
-}
-
-/// What is known of one entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) stat: Stat,
-    pub(super) digest: Digest,
-    /// Bytes of the content (stat's size may differ on special filesystems).
-    pub(super) size: u64,
-    pub(super) parent: u32,
-    pub(super) end: u32,
-    pub(super) location: Location,
-    pub(super) sparse: bool,
-    pub(super) trusted: bool,
-    pub(super) name: (u64, u32),
-    pub(super) extras_bytes: u32,
-}
-
-impl Record {
-    fn to_bytes(self) -> [u8; RECORD_BYTES] {
-        let mut out = [0; RECORD_BYTES];
-        let mut rest = &mut out[..];
-        let mut put = |bytes: &[u8]| {
-            let (field, after) = std::mem::take(&mut rest).split_at_mut(bytes.len());
-            field.copy_from_slice(bytes);
-            rest = after;
-        };
-        let Stat { dev, ino, size, mtime, ctime, .. } = self.stat;
-        put(&self.digest.0);
-        for wide in [dev, ino, size, mtime.0.cast_unsigned(), ctime.0.cast_unsigned(), self.size, self.name.0] {
-            put(&wide.to_le_bytes());
-        }
-        let untrusted = if self.trusted { 0 } else { FLAG_UNTRUSTED };
-        let flags = untrusted | if self.sparse { FLAG_SPARSE } else { 0 };
-        let Stat { mode, uid, gid, .. } = self.stat;
-        let ends = [self.parent, self.end, self.location.to_wire(), flags, self.name.1, self.extras_bytes];
-        for field in [mtime.1, ctime.1, mode, uid, gid].into_iter().chain(ends) {
-            put(&field.to_le_bytes());
-        }
-        out
-    }
-
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut fields = Fields(bytes);
-        let digest = fields.digest()?;
-        let (dev, ino, stat_size) = (fields.u64()?, fields.u64()?, fields.u64()?);
-        let (mtime_s, ctime_s, size, name_at) = (fields.i64()?, fields.i64()?, fields.u64()?, fields.u64()?);
-        let (mtime, ctime) = ((mtime_s, fields.u32()?), (ctime_s, fields.u32()?));
-        let (mode, uid, gid) = (fields.u32()?, fields.u32()?, fields.u32()?);
-        let (parent, end, location, flags) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
-        Some(Self {
-            stat: Stat { dev, ino, nlink: 0, mode, uid, gid, size: stat_size, allocated: 0, mtime, ctime },
-            digest,
-            size,
-            parent,
-            end,
-            location: Location::from_wire(location),
-            sparse: flags & FLAG_SPARSE != 0,
-            trusted: flags & FLAG_UNTRUSTED == 0,
-            name: (name_at, fields.u32()?),
-            extras_bytes: fields.u32()?,
-        })
-    }
-
-    /// The listing's kind; none for what cannot be an entry.
-    pub(super) fn kind(&self) -> Option<EntryKind> {
-        entry_kind(self.stat.kind())
-    }
-}
-
-/// The kind of an object as a listing has it; none for sockets and devices.
-pub(super) fn entry_kind(kind: ObjectKind) -> Option<EntryKind> {
-    match kind {
-        ObjectKind::File => Some(EntryKind::File),
-        ObjectKind::Directory => Some(EntryKind::Directory),
-        ObjectKind::Symlink => Some(EntryKind::Symlink),
-        ObjectKind::Fifo => Some(EntryKind::Fifo),
-        ObjectKind::Socket | ObjectKind::Device => None,
-    }
-}
 
 #[derive(Debug)]
 enum Bytes {
@@ -178,6 +43,7 @@ impl std::ops::Deref for Bytes {
 pub(super) struct StatTable {
     bytes: Bytes,
     pub(super) header: Header,
+    watched_at: usize,
     records_at: usize,
     blob_at: usize,
 }
@@ -197,12 +63,23 @@ impl StatTable {
         Self::new(Bytes::Owned(bytes))
     }
 
+    /// A table that was just written to a file: its sum is not computed again.
+    pub(super) fn from_written(mapped: Mapped) -> Option<Self> {
+        Self::new(Bytes::Mapped(mapped))
+    }
+
+    /// The whole table, for comparing two.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     fn new(bytes: Bytes) -> Option<Self> {
         let header = Header::parse(&bytes)?;
         let (packs, entries) = (usize::try_from(header.packs).ok()?, usize::try_from(header.entries).ok()?);
-        let records_at = HEADER_BYTES.checked_add(packs.checked_mul(PACK_BYTES)?)?;
+        let watched_at = HEADER_BYTES.checked_add(packs.checked_mul(PACK_BYTES)?)?;
+        let records_at = watched_at.checked_add(usize::try_from(header.watched_bytes).ok()?)?;
         let blob_at = records_at.checked_add(entries.checked_mul(RECORD_BYTES)?)?;
-        (blob_at + 32 <= bytes.len()).then_some(Self { bytes, header, records_at, blob_at })
+        (blob_at + 32 <= bytes.len()).then_some(Self { bytes, header, watched_at, records_at, blob_at })
     }
 
     /// Number of records.
@@ -230,9 +107,41 @@ impl StatTable {
 
     /// The packs that locations number: name and size.
     pub(super) fn packs(&self) -> Vec<(Digest, u64)> {
-        let mut fields = Fields(&self.bytes[HEADER_BYTES..self.records_at]);
+        let mut fields = Fields(&self.bytes[HEADER_BYTES..self.watched_at]);
         std::iter::from_fn(|| Some((fields.digest()?, fields.u64()?))).collect()
     }
+
+    /// Files elsewhere that decided what was captured; none if that part makes no sense.
+    pub(super) fn watched(&self) -> Option<Vec<Watched>> {
+        let mut fields = Fields(&self.bytes[self.watched_at..self.records_at]);
+        (0..self.header.watched).map(|_| parse_watched(&mut fields)).collect()
+    }
+}
+
+fn parse_watched(fields: &mut Fields<'_>) -> Option<Watched> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let path = std::ffi::OsString::from_vec(fields.counted()?.to_vec()).into();
+    let state = match fields.byte()? {
+        0 => WatchedState::Absent,
+        _ => WatchedState::Is(Record::parse(fields.bytes(RECORD_BYTES)?)?.stat),
+    };
+    Some(Watched { path, state })
+}
+
+fn encode_watched(watched: &[Watched]) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut out = Vec::new();
+    for Watched { path, state } in watched {
+        put_counted(&mut out, path.as_os_str().as_bytes());
+        match state {
+            WatchedState::Absent => out.push(0),
+            WatchedState::Is(stat) => {
+                out.push(1);
+                out.extend_from_slice(&Record::of_stat(*stat).to_bytes());
+            }
+        }
+    }
+    out
 }
 
 /// Writes a table front to back: header, packs, records, then names; `finish` adds the sum.
@@ -243,13 +152,17 @@ pub(super) struct TableWriter<W: Write> {
 }
 
 impl<W: Write> TableWriter<W> {
-    pub(super) fn begin(out: W, header: Header, packs: &[(Digest, u64)]) -> io::Result<Self> {
+    /// What the header says of the files elsewhere is filled in here.
+    pub(super) fn begin(out: W, header: Header, packs: &[(Digest, u64)], watched: &[Watched]) -> io::Result<Self> {
         let mut writer = Self { out, sum: Sha256::new(), blob: Vec::new() };
+        let elsewhere = encode_watched(watched);
+        let header = Header { watched: watched.len() as u64, watched_bytes: elsewhere.len() as u64, ..header };
         writer.put(&header.to_bytes())?;
         for (pack, size) in packs {
             writer.put(&pack.0)?;
             writer.put(&size.to_le_bytes())?;
         }
+        writer.put(&elsewhere)?;
         Ok(writer)
     }
 

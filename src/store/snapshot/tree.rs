@@ -9,8 +9,11 @@ use std::io::{self, Write};
 use sha2::{Digest as _, Sha256};
 
 use super::manifest::{self, DIGEST_AT, Extras, Location, ManifestEntry, NO_PARENT};
-use super::table::{Header, Record, TableWriter};
+use super::table::TableWriter;
+use super::table_header::Header;
+use super::table_record::Record;
 use crate::model::{Digest, Entry, EntryKind};
+use crate::store::ignore::Watched;
 use crate::sys::walk::Stat;
 
 /// One object.
@@ -47,6 +50,17 @@ enum Step<'a> {
 }
 
 impl Tree {
+    /// Adds the roots of another tree and all that is below them.
+    pub(super) fn absorb(&mut self, mut other: Self) {
+        let offset = self.dirs.len() as u32;
+        let moved = other.roots.iter_mut().chain(other.dirs.iter_mut().flatten());
+        moved.filter(|node| node.kind == EntryKind::Directory).for_each(|node| node.dir += offset);
+        self.dirs.extend(other.dirs);
+        self.dir_extras.extend(other.dir_extras.into_iter().map(|(dir, extras)| (dir + offset, extras)));
+        self.roots.extend(other.roots);
+        self.roots.sort_by(|one, other| one.name.cmp(&other.name));
+    }
+
     /// Number of entries.
     pub(super) fn len(&self) -> usize {
         self.roots.len() + self.dirs.iter().map(Vec::len).sum::<usize>()
@@ -61,6 +75,11 @@ impl Tree {
         self.all().filter(|node| !node.trusted).count() as u64
     }
 
+    /// Entries that belong to somebody else than this user or this group.
+    pub(super) fn foreign(&self, (uid, gid): (u32, u32)) -> u64 {
+        self.all().filter(|node| (node.stat.uid, node.stat.gid) != (uid, gid)).count() as u64
+    }
+
     /// Number of entries that are no directories, and the bytes of the files among them.
     pub(super) fn totals(&self) -> (u64, u64) {
         self.all().filter(|node| node.kind != EntryKind::Directory).fold((0, 0), |(files, bytes), node| {
@@ -68,7 +87,7 @@ impl Tree {
         })
     }
 
-    fn extras_of<'a>(&'a self, node: &'a Node) -> Option<&'a Extras> {
+    pub(super) fn extras_of<'a>(&'a self, node: &'a Node) -> Option<&'a Extras> {
         match node.kind {
             EntryKind::Directory => self.dir_extras.get(&node.dir).map(|extras| &**extras),
             _ => node.extras.as_deref(),
@@ -133,6 +152,7 @@ impl Tree {
             numbers: vec![None; packs.len()],
             groups: self.link_groups(),
             own,
+            dirs: vec![(Digest([0; 32]), 0); self.dirs.len()],
         };
         let _ = self.traverse(|step| {
             encoder.step(&step);
@@ -141,12 +161,13 @@ impl Tree {
         encoder.finish(packs)
     }
 
-    /// Writes the stat table. Pack numbers are translated by `renumber`.
+    /// Writes the stat table, with the hashes of directories from the manifest. Pack numbers are translated by
+    /// `renumber`.
     pub(super) fn encode_table<W: Write>(
         &self,
         out: W,
-        header: Header,
-        packs: &[(Digest, u64)],
+        (header, dirs): (Header, &[(Digest, u64)]),
+        (packs, watched): (&[(Digest, u64)], &[Watched]),
         renumber: impl Fn(Location) -> Location,
     ) -> io::Result<W> {
         let mut ends = Vec::with_capacity(self.len());
@@ -158,13 +179,17 @@ impl Tree {
             Ok::<(), io::Error>(())
         })?;
         let mut ends = ends.into_iter();
-        let mut writer = TableWriter::begin(out, header, packs)?;
+        let mut writer = TableWriter::begin(out, header, packs, watched)?;
         self.traverse(|step| {
             let Step::Enter { parent, node } = step else { return Ok(()) };
+            let (digest, size) = match node.kind {
+                EntryKind::Directory => dirs[node.dir as usize],
+                _ => (node.digest, node.size),
+            };
             let record = Record {
                 stat: node.stat,
-                digest: node.digest,
-                size: node.size,
+                digest,
+                size,
                 parent,
                 end: ends.next().unwrap_or_default(),
                 location: renumber(node.location),
@@ -187,6 +212,10 @@ pub(super) struct Encoded {
     pub(super) input_hash: Digest,
     /// The packs it names, by their number in the capture's list.
     pub(super) used: Vec<u32>,
+    /// Digest and size of each directory's listing, by its place in [`Tree::dirs`].
+    pub(super) dirs: Vec<(Digest, u64)>,
+    /// Whether a file stands under several names.
+    pub(super) has_links: bool,
 }
 
 struct ManifestEncoder<'a> {
@@ -200,6 +229,7 @@ struct ManifestEncoder<'a> {
     numbers: Vec<Option<u32>>,
     groups: HashMap<(u64, u64), u32>,
     own: Option<u32>,
+    dirs: Vec<(Digest, u64)>,
 }
 
 impl ManifestEncoder<'_> {
@@ -243,6 +273,7 @@ impl ManifestEncoder<'_> {
         let field = &mut self.out[start + DIGEST_AT..start + DIGEST_AT + 40];
         field[..32].copy_from_slice(&digest.0);
         field[32..].copy_from_slice(&size.to_le_bytes());
+        self.dirs[node.dir as usize] = (digest, size);
         self.list(node, digest, size);
     }
 
@@ -290,6 +321,8 @@ impl ManifestEncoder<'_> {
             input_hash: Digest(Sha256::digest(&roots).into()),
             bytes: self.out,
             used: self.used,
+            dirs: self.dirs,
+            has_links: !self.groups.is_empty(),
         }
     }
 }

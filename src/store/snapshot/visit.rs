@@ -9,14 +9,17 @@ use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 
 use super::error::CaptureError;
-use super::gather::{RootLinks, Task, Walk};
+use super::gather::{DirAt, RootLinks, Share, Task, Walk};
 use super::manifest::{Extras, Location};
 use super::pack_writer::lock;
 use super::policy::CaptureRoot;
 use super::read::{Reader, Sink};
-use super::table::{Record, StatTable, entry_kind};
+use super::siblings::KnownSiblings;
+use super::special::Special;
+use super::table_record::{Record, entry_kind};
 use super::tree::Node;
 use crate::model::{Digest, EntryKind, Text};
+use crate::store::ignore::{Entered, Rules, Verdict};
 use crate::sys::walk::{self, Name, ObjectKind, Stat};
 
 /// Timestamps are given at the kernel's tick (4 ms at 250 Hz, 10 ms at 100 Hz): a second write this soon after a
@@ -55,6 +58,7 @@ pub(super) struct Place<'a> {
 struct NewDir {
     root: u32,
     path: Vec<u8>,
+    rules: Rules,
 }
 
 impl Walk<'_> {
@@ -88,7 +92,9 @@ impl Walk<'_> {
         let stat = if follow { walk::stat_at(CWD, path) } else { walk::lstat_at(CWD, path) }.map_err(unreadable)?;
         if stat.kind() != ObjectKind::Directory {
             let place = Place {
-                open: &|| if follow { walk::open_file(path) } else { walk::open_file_as(self.plan.access, CWD, path) },
+                open: &|| {
+                    if follow { walk::open_file(path) } else { walk::open_file_as(self.plan.policy.access, CWD, path) }
+                },
                 link: &|| walk::link_target(CWD, path),
                 path: &|| root.name.clone(),
             };
@@ -97,7 +103,8 @@ impl Walk<'_> {
         let base = if follow { walk::open_dir(path) } else { walk::open_dir_itself(path) }.map_err(unreadable)?;
         // The directory that is open is the one that is described, even if the name was moved meanwhile.
         let stat = walk::stat_of(&base).map_err(unreadable)?;
-        let node = self.take_dir(name, (stat, now), known, NewDir { root: number, path: Vec::new() });
+        let rules = self.plan.scopes[number as usize].rules.clone();
+        let node = self.take_dir(name, (stat, now), known, NewDir { root: number, path: Vec::new(), rules });
         self.bases[number as usize] = Some(base);
         Ok(Some(node))
     }
@@ -105,37 +112,34 @@ impl Walk<'_> {
     /// Takes some names of one directory.
     pub(super) fn take_names(
         &self,
-        task: &Task,
+        at: &DirAt,
+        rules: &Entered,
         dir: BorrowedFd<'_>,
         names: Vec<Name>,
         now: SystemTick,
         reader: &mut Reader<'_>,
     ) -> Result<Vec<Node>, CaptureError> {
         let mut nodes = Vec::with_capacity(names.len());
-        let mut siblings = match task.known {
+        let mut siblings = match at.known {
             Some(dir) => KnownSiblings::of(self.plan.known, Some(dir)),
             None => KnownSiblings::of(None, None),
         };
         for Name { bytes: name } in names {
-            if !self.plan.exclude.is_empty() && self.is_excluded(task, &name) {
-                continue;
-            }
-            let path = || self.listing_path(task, &name);
+            let path = || self.listing_path(at, &name);
             let stat = match walk::lstat_at(dir, &name) {
                 Ok(stat) => stat,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(source) => return Err(CaptureError::Unreadable { path: path(), source }),
             };
+            let Some(below) = self.rules_below(at, rules, &name, &stat) else { continue };
             let known = siblings.advance_to(&name);
             if stat.kind() == ObjectKind::Directory {
-                if !self.plan.skip.contains(&(stat.dev, stat.ino)) {
-                    let below = NewDir { root: task.root, path: join(&task.path, &name) };
-                    nodes.push(self.take_dir(name, (stat, now), known, below));
-                }
+                let below = NewDir { root: at.root, path: join(&at.path, &name), rules: below };
+                nodes.push(self.take_dir(name, (stat, now), known, below));
                 continue;
             }
             let place = Place {
-                open: &|| walk::open_file_as(self.plan.access, dir, &name),
+                open: &|| walk::open_file_as(self.plan.policy.access, dir, &name),
                 link: &|| walk::link_target(dir, &name),
                 path: &path,
             };
@@ -145,8 +149,19 @@ impl Walk<'_> {
         Ok(nodes)
     }
 
-    fn is_excluded(&self, task: &Task, name: &[u8]) -> bool {
-        self.plan.exclude.matches(&self.listing_path(task, name).0, name)
+    /// The rules below a name that is taken; none if it is left out.
+    fn rules_below(&self, at: &DirAt, rules: &Entered, name: &[u8], stat: &Stat) -> Option<Rules> {
+        if stat.kind() == ObjectKind::Directory && self.plan.skip.contains(&(stat.dev, stat.ino)) {
+            return None;
+        }
+        if !self.plan.policy.leaves_out(|| self.listing_path(at, name), name)
+            && let Verdict::Taken(below) = rules.verdict(self.plan.sources, self.whereabouts(at), name, stat)
+        {
+            return Some(below);
+        }
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+        rules.note_left_out(self.plan.sources, self.whereabouts(at), name, stat);
+        None
     }
 
     /// Queues a directory; its digest comes when the tree is encoded.
@@ -164,7 +179,8 @@ impl Walk<'_> {
         let trusted = !now.is_racy(&stat);
         self.note_news(known.as_ref().map(|(_, record)| record), &stat, trusted);
         let known = known.filter(|(_, record)| record.kind() == Some(EntryKind::Directory)).map(|(index, _)| index);
-        lock(&self.queue).tasks.push(Task { dir, root: below.root, path: below.path, known, names: None });
+        let at = DirAt { dir, root: below.root, path: below.path, known };
+        lock(&self.queue).tasks.push(Task { at, share: Share::Whole(below.rules) });
         self.ready.notify_one();
         Node { dir, trusted, ..node(name, stat, EntryKind::Directory) }
     }
@@ -179,7 +195,7 @@ impl Walk<'_> {
         known: Option<Record>,
     ) -> Result<Option<Node>, CaptureError> {
         let Some(kind) = entry_kind(stat.kind()) else {
-            lock(&self.found).specials.push(((place.path)(), stat.kind()));
+            lock(&self.found).specials.push(Special { path: (place.path)(), kind: stat.kind(), rdev: stat.rdev });
             return Ok(None);
         };
         let trusted = !now.is_racy(&stat);
@@ -204,7 +220,7 @@ impl Walk<'_> {
         place: &Place<'_>,
         (stat, now): (Stat, SystemTick),
     ) -> Result<Option<Node>, CaptureError> {
-        let limit = self.plan.limit_bytes;
+        let limit = self.plan.policy.limit_bytes;
         if self.read_bytes.fetch_add(stat.size, Ordering::Relaxed).saturating_add(stat.size) > limit {
             return Err(CaptureError::TooLarge { limit_bytes: limit, largest: Vec::new() });
         }
@@ -295,37 +311,4 @@ fn node(name: Box<[u8]>, stat: Stat, kind: EntryKind) -> Node {
 
 fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
-}
-
-/// The records of one directory, in step with names that come sorted.
-struct KnownSiblings<'a> {
-    table: Option<&'a StatTable>,
-    next: u32,
-    end: u32,
-}
-
-impl<'a> KnownSiblings<'a> {
-    /// Children of `dir`, or the roots.
-    fn of(table: Option<&'a StatTable>, dir: Option<u32>) -> Self {
-        let (next, end) = match (table, dir) {
-            (None, _) => (0, 0),
-            (Some(table), None) => (0, table.len()),
-            (Some(table), Some(dir)) => (dir + 1, table.record(dir).map_or(0, |record| record.end)),
-        };
-        Self { table, next, end }
-    }
-
-    /// The record of `name`; earlier names are passed over.
-    fn advance_to(&mut self, name: &[u8]) -> Option<(u32, Record)> {
-        let table = self.table?;
-        while self.next < self.end {
-            let record = table.record(self.next)?;
-            match table.name(&record).cmp(name) {
-                std::cmp::Ordering::Less => self.next = record.end.max(self.next + 1),
-                std::cmp::Ordering::Equal => return Some((self.next, record)),
-                std::cmp::Ordering::Greater => return None,
-            }
-        }
-        None
-    }
 }

@@ -1,0 +1,302 @@
+//! What an attempt needs on the host before its agent starts: staging, the private directory, layers or a copy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::model::Text;
+use crate::model::event::AttemptStart;
+use crate::model::spec::{InputRoot, InputSource, OutputKind, OutputTarget};
+use crate::store::run_dir::{BASE_NAME, RunDirError};
+use crate::sys::inside::Access;
+use crate::sys::clock;
+use crate::sys::remove;
+use crate::view::clone_copy::{self, CopyBase, CopyError, Hollow, LeftOut};
+use crate::view::overlay::{Bound, Changes};
+use crate::view::staging::{self, Staging, StagingError};
+
+use super::begin::Target;
+use super::ended::Life;
+use super::environment::{self, AttemptPlaces, Nested};
+use super::scene::{PRIVATE, Private, Scene, Way, mount_point};
+use super::signals::{Signals, Worked, interruptible};
+use super::workspace::UPPER;
+
+/// Directory of a run that the kernel needs beside an overlay's upper layer.
+const WORK: &str = "work";
+/// Directory of a run with a private copy of the workspace.
+const COPY: &str = "clone";
+
+/// What is known of an attempt before it is laid out.
+pub(super) struct StagePlan<'a> {
+    /// From 1.
+    pub(super) number: u32,
+    /// Where the frozen inputs were laid out.
+    pub(super) inputs: Option<PathBuf>,
+    /// A layer that makes the live tree what a recorded snapshot says.
+    pub(super) difference: Option<&'a Path>,
+    /// The targets of publish mode.
+    pub(super) targets: &'a [Target],
+}
+
+/// What one way needs is there.
+pub(super) struct LaidOut {
+    /// How the agent will see the world.
+    pub(super) scene: Scene,
+    /// Where it has its things.
+    pub(super) places: AttemptPlaces,
+    /// What the private copy was when it was made.
+    pub(super) copied: Option<CopyBase>,
+}
+
+/// The attempt's directories could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LayOutError {
+    #[error("cannot prepare staging")]
+    Staging(#[source] StagingError),
+    #[error("cannot prepare the attempt")]
+    Directory(#[source] RunDirError),
+    #[error("cannot prepare {path:?}")]
+    Make { path: PathBuf, source: io::Error },
+    #[error("cannot copy the workspace")]
+    Copy(#[source] CopyError),
+    #[error("cannot copy the workspace")]
+    Thread(#[source] io::Error),
+}
+
+fn make_failed(path: &Path) -> impl FnOnce(io::Error) -> LayOutError {
+    let path = path.to_path_buf();
+    move |source| LayOutError::Make { path, source }
+}
+
+impl StagePlan<'_> {
+    /// The event that says where everything will be.
+    pub(super) fn start(&self, life: &Life, ways: &[Way]) -> AttemptStart {
+        let private = ways.iter().any(|way| way.mounts()).then(|| Text::from(mount_point(life.dir.run_id())));
+        AttemptStart {
+            number: self.number,
+            time: clock::now(),
+            staging: Text::from(self.staging_path(life)),
+            private,
+        }
+    }
+
+    fn staging_path(&self, life: &Life) -> PathBuf {
+        match life.spec.workspace {
+            Some(_) => life.dir.join(UPPER),
+            None => staging::place(&life.dir.join("staging"), life.dir.run_id(), self.outputs()),
+        }
+    }
+
+    fn outputs(&self) -> impl Iterator<Item = &OutputTarget> + Clone {
+        self.targets.iter().map(|target| &target.output)
+    }
+
+    /// What every way needs; whatever an earlier attempt left is gone.
+    pub(super) fn prepare(&self, life: &Life) -> Result<Option<Staging>, LayOutError> {
+        let private = life.dir.join(PRIVATE);
+        remove::remove_tree(&private).map_err(make_failed(&private))?;
+        life.dir.make(PRIVATE).map_err(LayOutError::Directory)?;
+        let mut wanted = vec![environment::TEMPORARY];
+        if life.spec.workspace.is_none() {
+            wanted.push(environment::STAGING);
+        }
+        if self.inputs.is_some() {
+            wanted.push(environment::INPUTS);
+        }
+        for name in wanted {
+            let path = private.join(name);
+            crate::store::state_dir::make_private_directory(&path).map_err(make_failed(&path))?;
+        }
+        if life.spec.workspace.is_some() {
+            return Ok(None);
+        }
+        let base = life.dir.join(BASE_NAME);
+        staging::prepare(&self.staging_path(life), self.outputs(), life.spec.staging_base, &base)
+            .map(Some)
+            .map_err(LayOutError::Staging)
+    }
+
+    /// Makes what one way needs, and says where everything is.
+    pub(super) async fn lay_out(
+        &self,
+        life: &Life,
+        way: Way,
+        staging: Option<Staging>,
+        signals: &mut Signals,
+    ) -> Result<Worked<LaidOut>, LayOutError> {
+        let private = Private::of(&life.dir, way);
+        let covered = match &life.spec.workspace {
+            Some(workspace) => workspace.path.to_path_buf(),
+            None => life.spec.project.to_path_buf(),
+        };
+        let mut binds = self.input_binds(life, way, &private, &covered);
+        if let Some(staging) = &staging {
+            binds.extend(self.staging_binds(life, way, staging, &private, &covered)?);
+        }
+        if let Some(workspace) = &life.spec.workspace {
+            binds.extend(workspace.passthrough.iter().map(|inside| Bound {
+                host_path: covered.join(inside.as_path()),
+                view_path: covered.join(inside.as_path()),
+                access: Access::ReadWrite,
+            }));
+        }
+        let scene = Scene {
+            way,
+            above: self.difference.map(Path::to_path_buf).into_iter().collect(),
+            changes: Changes { upper: life.dir.join(UPPER), work: life.dir.join(WORK) },
+            copy: life.dir.join(COPY),
+            state: life.state.path().to_path_buf(),
+            binds,
+            cwd: life.spec.cwd.to_path_buf(),
+            allow_write: life.spec.view.allow_write.iter().map(Text::to_path_buf).collect(),
+            level: life.spec.view.isolation,
+            network: life.spec.view.network,
+            private: private.clone(),
+            covered,
+        };
+        let copied = match self.make_copy(life, &scene, signals).await? {
+            Worked::Done(copied) => copied,
+            Worked::Cancelled(signal) => return Ok(Worked::Cancelled(signal)),
+        };
+        let places = self.places(life, &scene, staging, private);
+        Ok(Worked::Done(LaidOut { scene, places, copied }))
+    }
+
+    fn places(&self, life: &Life, scene: &Scene, staging: Option<Staging>, private: Private) -> AttemptPlaces {
+        let shown = |name: &str, host: &Path| {
+            if scene.way.mounts() { private.seen.join(name) } else { host.to_path_buf() }
+        };
+        let nested = scene.way.mounts().then(|| Nested {
+            workspace: scene.seen_covered(),
+            state: private.seen.join(environment::NESTED_STATE),
+        });
+        AttemptPlaces {
+            run_id: life.dir.run_id(),
+            number: self.number,
+            parent: life.spec.parent_run_id,
+            seen_staging: staging.as_ref().map(|staging| shown(environment::STAGING, &staging.path)),
+            seen_inputs: self.inputs.as_ref().map(|inputs| shown(environment::INPUTS, inputs)),
+            staging,
+            moved_cwd: scene.way.is_moved().then(|| scene.seen_cwd()),
+            nested,
+            private,
+        }
+    }
+
+    /// Frozen inputs: in their place below the private directory, and over the live ones outside of a workspace.
+    fn input_binds(&self, life: &Life, way: Way, private: &Private, covered: &Path) -> Vec<Bound> {
+        let Some(inputs) = self.inputs.as_ref().filter(|_| way.mounts()) else { return Vec::new() };
+        let mut binds = vec![Bound {
+            host_path: inputs.clone(),
+            view_path: private.seen.join(environment::INPUTS),
+            access: Access::ReadOnly,
+        }];
+        if let InputSource::Live(roots) = &life.spec.inputs.source {
+            let is_workspace = life.spec.workspace.is_some();
+            let outside = |root: &&InputRoot| !is_workspace || !root.path.as_path().starts_with(covered);
+            binds.extend(roots.iter().filter(outside).filter_map(|root| frozen_over_live(inputs, root)));
+        }
+        binds
+    }
+
+    /// Staging: in its place below the private directory, and over the only directory that is published.
+    fn staging_binds(
+        &self,
+        life: &Life,
+        way: Way,
+        staging: &Staging,
+        private: &Private,
+        covered: &Path,
+    ) -> Result<Vec<Bound>, LayOutError> {
+        if !way.mounts() {
+            return Ok(Vec::new());
+        }
+        let bound = |view_path: PathBuf| Bound {
+            host_path: staging.path.clone(),
+            view_path,
+            access: Access::ReadWrite,
+        };
+        let mut binds = vec![bound(private.seen.join(environment::STAGING))];
+        let single = self.outputs().find(|output| output.staged_as.0.is_empty());
+        if let Some(output) = single.filter(|output| output.kind == OutputKind::Directory) {
+            let target = output.path.as_path();
+            let is_there = target.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+            if is_there || self.make_mount_point(life, target, covered)? {
+                binds.push(bound(target.to_path_buf()));
+            }
+        }
+        Ok(binds)
+    }
+
+    /// A target that does not exist yet is mounted on a directory of the throwaway layer.
+    fn make_mount_point(&self, life: &Life, target: &Path, covered: &Path) -> Result<bool, LayOutError> {
+        let Ok(inside) = target.strip_prefix(covered) else { return Ok(false) };
+        let above = target.parent().unwrap_or(covered);
+        if !above.is_dir() {
+            return Ok(false);
+        }
+        let upper = life.dir.join(UPPER);
+        let path = upper.join(inside);
+        std::fs::create_dir_all(&path).map_err(make_failed(&path))?;
+        // Directories above it are in the lower layer already: what they look like comes from this one.
+        for level in inside.ancestors().skip(1).filter(|level| !level.as_os_str().is_empty()) {
+            let live = covered.join(level);
+            if let Ok(metadata) = live.metadata() {
+                let layer = upper.join(level);
+                std::fs::set_permissions(&layer, metadata.permissions()).map_err(make_failed(&layer))?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn make_copy(
+        &self,
+        life: &Life,
+        scene: &Scene,
+        signals: &mut Signals,
+    ) -> Result<Worked<Option<CopyBase>>, LayOutError> {
+        if matches!(scene.way, Way::Overlay | Way::Plain) {
+            return Ok(Worked::Done(None));
+        }
+        let (from, to) = (scene.covered.clone(), scene.copy.clone());
+        let passthrough = life.spec.workspace.iter().flat_map(|policy| &policy.passthrough);
+        let left_out = LeftOut {
+            absent: vec![life.state.path().to_path_buf()],
+            hollow: passthrough.map(Text::to_path_buf).collect(),
+        };
+        let hollow = if scene.way.is_moved() { Hollow::Linked } else { Hollow::Mounted };
+        let work = move || clone_copy::make(&from, &to, &left_out, hollow);
+        match interruptible(signals, work).await.map_err(LayOutError::Thread)? {
+            Worked::Done(made) => made.map(|base| Worked::Done(Some(base))).map_err(LayOutError::Copy),
+            Worked::Cancelled(signal) => Ok(Worked::Cancelled(signal)),
+        }
+    }
+
+    /// Removes what a way that was not entered has made.
+    pub(super) fn take_down(&self, life: &Life, way: Way) {
+        let mut names = vec![WORK];
+        match way {
+            Way::Overlay => names.push(UPPER),
+            Way::Clone | Way::EnteredClone | Way::LooseClone => names.push(COPY),
+            Way::Plain => {}
+        }
+        for name in names {
+            // What stays is in the way of the next attempt at most, and swept with the run.
+            let _ = remove::remove_tree(&life.dir.join(name));
+        }
+    }
+}
+
+/// A frozen input over the live one; a link is left alone: a mount would land on what it points to.
+fn frozen_over_live(inputs: &Path, root: &InputRoot) -> Option<Bound> {
+    let live = root.path.as_path();
+    let found = live.symlink_metadata().ok()?;
+    if found.is_symlink() {
+        return None;
+    }
+    let name = root.name.as_path();
+    let below = name.strip_prefix("/").unwrap_or(name);
+    let host_path = if below == Path::new(".") { inputs.to_path_buf() } else { inputs.join(below) };
+    Some(Bound { host_path, view_path: live.to_path_buf(), access: Access::ReadOnly })
+}
+

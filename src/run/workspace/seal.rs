@@ -1,0 +1,137 @@
+//! After the agent: what it changed is read, hashed, compared with what stood there, and written down.
+
+use std::sync::Arc;
+
+use crate::model::error_kind::{ErrorKind, Failure, Status};
+use crate::model::event::{Event, Sealed as SealedEvent, SnapshotRef};
+use crate::model::record::InputDrift;
+use crate::rules::exit_code::AgentExit;
+use crate::run::attempt::Attempted;
+use crate::run::ended::{Life, Stage, chain};
+use crate::run::environment::AttemptPlaces;
+use crate::run::progress::{Progress, Stage as Shown, Warning};
+use crate::run::scene::Scene;
+use crate::run::seal::{sealing_policy, status_of};
+use crate::run::signals::{Signals, Worked, interruptible};
+use crate::run::snapshot::{cancelled, capture_policy, workspace_root};
+use crate::store::change_set::{self, output_hash};
+use crate::store::snapshot::{CaptureRoot, Sealed, SnapshotStore, hash_roots};
+use crate::store::staged::{Staged, compare};
+use crate::sys::clock;
+use crate::view::clone_copy::{Afterwards, harvest};
+
+use super::commit::upper_roots;
+use super::{Origin, UPPER};
+
+/// A run whose agent succeeded and whose changes are sealed.
+#[derive(Debug)]
+#[must_use]
+pub struct SealedWorkspace {
+    /// The run.
+    pub life: Life,
+    /// What stood there when it began.
+    pub origin: Origin,
+    /// Where the attempt had its things.
+    pub places: AttemptPlaces,
+    /// How the attempt saw the world.
+    pub scene: Scene,
+    /// How the agent ended.
+    pub agent: AgentExit,
+    /// The upper layer as it was sealed.
+    pub sealed: Arc<Sealed>,
+    /// What it changes.
+    pub staged: Staged,
+    /// Inputs that changed under the run.
+    pub drift: InputDrift,
+}
+
+/// What the worker thread brings back.
+struct Read {
+    sealed: Sealed,
+    contents: Option<SnapshotRef>,
+    staged: Staged,
+    drift: InputDrift,
+}
+
+/// Seals what was changed; a failed attempt ends here, once it is known what it had staged.
+pub async fn seal(
+    attempted: Attempted,
+    origin: Origin,
+    signals: &mut Signals,
+    progress: &Arc<dyn Progress>,
+) -> Stage<SealedWorkspace> {
+    let Attempted { life, places, scene, copied, agent, failure, .. } = attempted;
+    progress.stage(Shown::Sealing);
+    let work = {
+        let (roots, origin, store) = (upper_roots(&life), origin.clone(), SnapshotStore::at(life.state.path()));
+        let (spec, state) = (life.spec.clone(), life.state.path().to_path_buf());
+        let (copy, upper) = (scene.copy.clone(), life.dir.join(UPPER));
+        let is_verified = failure.is_none() && !life.spec.gate.verify.is_empty();
+        let afterwards = if is_verified { Afterwards::Needed } else { Afterwards::Done };
+        move || {
+            if let Some(base) = copied {
+                harvest(&copy, &base, &upper, afterwards).map_err(|error| failed(&error))?;
+            }
+            let policy = capture_policy(&spec, &state).map_err(|error| failed(&error))?;
+            let roots_now = workspace_root(&spec);
+            read(&store, &roots, &origin, |origin| {
+                let drift = origin.baseline.drift(&roots_now, &policy).map_err(|error| failed(&error))?;
+                Ok(InputDrift { count: drift.count(), paths: drift.first_paths })
+            })
+        }
+    };
+    let read = match interruptible(signals, work).await {
+        Ok(Worked::Done(Ok(read))) => read,
+        Ok(Worked::Done(Err(sealing))) => {
+            return Err(life.end(Status::Failed, Some(failure.unwrap_or(sealing)), agent));
+        }
+        Ok(Worked::Cancelled(signal)) => return Err(cancelled(life, signal)),
+        Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
+    };
+    let Read { sealed, contents, staged, drift } = read;
+    warn_about_drift(&drift, progress);
+    let listed = if staged.changes.paths.is_empty() { Ok(()) } else { change_set::write(&life.dir, &staged.changes) };
+    if let Err(error) = listed {
+        let unwritten = Failure::new(ErrorKind::PublishIo, format!("the list of changes cannot be written: {error}"));
+        return Err(life.end(status_of(agent), Some(failure.unwrap_or(unwritten)), agent));
+    }
+    let (files, bytes) = staged.changes.staged();
+    let event = SealedEvent {
+        time: clock::now(),
+        output_hash: output_hash(&staged.changes),
+        // A deletion is staged, too.
+        files: files.max(u64::from(!staged.changes.paths.is_empty())),
+        bytes,
+        contents,
+        discarded: None,
+        drift: Some(drift.clone()),
+    };
+    let life = life.note(Event::Sealed(event), "sealed")?;
+    if failure.is_some() {
+        return Err(life.end(status_of(agent), None, agent));
+    }
+    Ok(SealedWorkspace { life, origin, places, scene, agent, sealed: Arc::new(sealed), staged, drift })
+}
+
+fn failed(error: &dyn std::error::Error) -> Failure {
+    Failure::new(ErrorKind::PublishIo, chain(error))
+}
+
+fn read(
+    store: &SnapshotStore,
+    roots: &[CaptureRoot],
+    origin: &Origin,
+    drift: impl FnOnce(&Origin) -> Result<InputDrift, Failure>,
+) -> Result<Read, Failure> {
+    let _ = store;
+    let (sealed, contents) = (hash_roots(roots, &sealing_policy()).map_err(|error| failed(&error))?, None);
+    let staged = compare(&origin.workspace(), &sealed).map_err(|error| failed(&error))?;
+    Ok(Read { sealed, contents, staged, drift: drift(origin)? })
+}
+
+fn warn_about_drift(drift: &InputDrift, progress: &Arc<dyn Progress>) {
+    if let Some(first) = drift.paths.first() {
+        let more = if drift.count > 1 { format!(" and {} more", drift.count - 1) } else { String::new() };
+        progress.warn(Warning(format!("changed by somebody else meanwhile: {}{more}", first.to_string_lossy())));
+    }
+}
