@@ -92,7 +92,7 @@ fn git_agrees(twins: &Twins, step: &str) {
         "git log --all --format='%H %T %s'",
         "git for-each-ref; git stash list; git worktree list | wc -l; git ls-files -s",
         "[ ! -e wt ] || { git -C wt status --porcelain; git -C wt log -1 --format=%H; git -C wt fsck 2>&1; }",
-        "! find . -name '*.lock' -o -name 'tmp_obj*' | grep .",
+        "! find . -path ./.agentguard -prune -o -name '*.lock' -print -o -name 'tmp_obj*' -print | grep .",
     ] {
         let (bare, guarded) = twins.bare_and_live(&["sh", "-ec", question]);
         assert_eq!(guarded.text(), bare.text(), "{step}: {question}");
