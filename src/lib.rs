@@ -81,12 +81,15 @@
 //!   link
 //! - `inside/`: The inside of a view: this program, executed once more, enters namespaces, mounts what the agent is to
 //!   see, gives up what the agent must not have, and becomes the agent
+//! - `interrupt`: SIGINT while another process has the user's attention
 //! - `lock`: `flock(2)`: locks that die with their holder
 //! - `metadata`: Giving a new object the owner, attributes, mode and time of the one it is a copy of
 //! - `mmap`: A read-only mapping of a whole file
 //! - `mount`: Which filesystem a path is on, as far as renames go: two paths are on the same place if a rename
 //!   between them cannot answer EXDEV
 //! - `mount_table`: The mount table, as `/proc/self/mountinfo` has it
+//! - `overlay_layer`: The marks of an overlay's layer: whiteouts and opaque directories, as a mount with `userxattr`
+//!   understands them
 //! - `process`: One child process in a process group of its own: spawned unchanged, waited for by pidfd, killed as a
 //!   group
 //! - `relay`: Moving bytes between an agent and the guard's own standard streams: byte-exact, unbuffered, never
@@ -170,6 +173,7 @@
 //! One file per subcommand: a request in, lower floors called, an answer written to the writer it is given.
 //!
 //! - `demo`: the main job on nothing but this program and a shell
+//! - `diff/`: what a run changed, as a patch or a list; how two runs differ
 //! - `fsck`: look at everything that is kept, report what is wrong, repair nothing
 //! - `log`: the runs, newest first
 //! - `manifest`: `agentguard show RUN --manifest` and `--stdout`, `--stderr`: what a run read, wrote and printed
@@ -189,8 +193,10 @@
 //!
 //! - `args`: The command line as it is typed
 //! - `config`: Layers of configuration: `agentguard.toml` (`[defaults]`, `[agents.NAME]`) and `AGENTGUARD_<OPTION>`
+//! - `diff`: `agentguard diff`: its options, and where its answer goes
 //! - `dispatch`: From arguments to an exit code
 //! - `generated`: Completions, man pages and the JSON Schema, rendered from the code
+//! - `pager`: Long answers, page by page, while standard output is a terminal
 //! - `progress`: Progress on standard error, while it is a terminal: what is being done and for how long
 //! - `settings`: From what was typed and configured to what it means: the strongest layer that names an option wins
 //! - `summary`: The one line at the end of a run, on standard error

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::diff::DiffArgs;
+
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
 /// nothing.
 #[derive(Debug, Parser)]
@@ -64,6 +66,8 @@ pub enum Command {
         after_long_help = "Examples:\n  agentguard undo @\n\nExits with 122, and changes nothing, if somebody has changed one of the paths since. Runs with --out replace their\ntargets whole and cannot be taken back."
     )]
     Undo(DecideArgs),
+    /// Show what a run changed, as a patch; with two runs, how they differ
+    Diff(DiffArgs),
     /// Finish or take back interrupted commits, write missing records, sweep leftovers
     #[command(
         after_long_help = "Examples:\n  agentguard recover\n\nExits with 1 if something could not be recovered; `run` and `replay` recover by themselves."

@@ -19,8 +19,8 @@ use crate::cmd::run::{run, surroundings};
 use crate::cmd::run_choice::choose;
 use crate::cmd::show::{ShowRequest, ShowWhat, show};
 use crate::cmd::{demo, fsck, log as log_command, manifest, recover, schema};
-use crate::model::spec::PublishPolicy;
 use crate::model::event::Purpose;
+use crate::model::spec::PublishPolicy;
 use crate::model::{RunRecord, Status, Text};
 use crate::rules::exit_code::{AgentExit, GUARD_FAILED, exit_code};
 use crate::run::progress::Progress;
@@ -29,6 +29,7 @@ use crate::store::log::RunLog;
 use crate::store::state_dir::StateDir;
 
 use super::args::{Cli, Command, DecideArgs, LogArgs, LogFormat, ManifestSide, ReplayArgs, RunArgs, ShowArgs, When};
+use super::diff::diff_command;
 use super::generated;
 use super::progress::Shown;
 use super::settings::{Talk, Volume, run_settings, volume};
@@ -99,6 +100,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => {
             drop(out);
             replay_command(args, state_dir)
+        }
+        // Its answer may go to a pager.
+        Command::Diff(args) => {
+            drop(out);
+            diff_command(args, state_dir, cli.color)
         }
         Command::Log(args) => log_answer(&args, state_dir, cli.color, &mut out),
         Command::Show(args) => show_answer(&args, state_dir, cli.color, &mut out),
@@ -316,7 +322,7 @@ fn show_answer(
 }
 
 /// `agentguard show … | head` has seen enough.
-fn is_closed(error: &anyhow::Error) -> bool {
+pub(super) fn is_closed(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())

@@ -2,8 +2,10 @@
 
 pub mod args;
 pub mod config;
+pub mod diff;
 pub mod dispatch;
 pub mod generated;
+pub mod pager;
 pub mod progress;
 pub mod settings;
 pub mod summary;

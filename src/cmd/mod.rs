@@ -3,6 +3,7 @@
 
 pub mod decide;
 pub mod demo;
+pub mod diff;
 pub mod fsck;
 pub mod log;
 pub mod manifest;

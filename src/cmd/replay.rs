@@ -8,9 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use sha2::{Digest as _, Sha256};
 
+use crate::model::change::ChangedPath;
 use crate::model::event::{Event, SnapshotRef};
 use crate::model::spec::{InputSource, PublishPolicy, RunSpec};
-use crate::model::change::ChangedPath;
 use crate::model::{Digest, EntryKind, RunId, RunRecord, Text};
 use crate::rules::reproduction::{Comparison, compare, compare_paths};
 use crate::run::driver::{Connections, drive};

@@ -72,7 +72,8 @@ pub fn surroundings(state_dir: Option<&Path>) -> anyhow::Result<Surroundings> {
         None => outer_state(&project).unwrap_or_else(|| project.join(STATE_NAME)),
     };
     let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|home| home.canonicalize().ok());
-    Ok(Surroundings { cwd, project, state, home })
+    let outer = std::env::var_os(OUTER_WORKSPACE).map(PathBuf::from);
+    Ok(Surroundings { cwd, project, state, home, outer })
 }
 
 /// Inside another agentguard's view of this project: the state directory that it gives its nested runs.

@@ -16,6 +16,7 @@ use super::timestamp::Timestamp;
 /// Something that happened, or is about to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a run has some ten events, and they are read more often than moved")]
 pub enum Event {
     /// The run exists: from here on it will be in the log.
     Started(Box<Header>),

@@ -12,12 +12,14 @@ pub enum Protection {
 
 /// What protects a path (relative to the workspace) in any case; `None`: nothing does.
 ///
-/// At every depth: `agentguard.toml`, `.agentguard/**`, `.envrc`, and of every git directory `hooks/**` and the
+/// At every depth: `agentguard.toml`, `.agentguard/**`, `.agentguard-*/**`, `.envrc`, and of every git directory `hooks/**` and the
 /// configuration files. Samples of hooks (`*.sample`) are not run by git and not protected.
 pub fn protection(path: &[u8]) -> Option<Protection> {
     let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
     let (name, above) = parts.split_last()?;
-    if matches!(*name, b"agentguard.toml" | b".envrc") || parts.contains(&&b".agentguard"[..]) {
+    // `.agentguard-<run>`: of a commit that an agentguard inside has left half done.
+    let is_own = |part: &&[u8]| *part == b".agentguard" || part.starts_with(b".agentguard-");
+    if matches!(*name, b"agentguard.toml" | b".envrc") || parts.iter().any(is_own) {
         return Some(Protection::Whole);
     }
     let git = above.iter().position(|part| *part == b".git")?;
@@ -42,6 +44,7 @@ mod tests {
             "agentguard.toml",
             "sub/agentguard.toml",
             ".agentguard/runs.jsonl",
+            ".agentguard-0123abcd/upper/f",
             ".envrc",
             "a/.envrc",
             ".git/hooks/pre-commit",

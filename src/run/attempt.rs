@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
 
+use crate::model::Timestamp;
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::event::{AttemptEnd, Event, StdinCapture};
 use crate::model::spec::{IsolationLevel, ViewKind};
-use crate::model::Timestamp;
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::sys::clock;
@@ -227,9 +227,7 @@ fn ended(
     let stdin = watched.stdin.or_else(|| recorded_stdin(life)).map(|kept| StdinCapture {
         digest: kept.digest,
         size: kept.size,
-        input_hash: kept
-            .digest
-            .and_then(|digest| Some(with_stdin(&root_listing.bytes()?, digest, kept.size))),
+        input_hash: kept.digest.and_then(|digest| Some(with_stdin(&root_listing.bytes()?, digest, kept.size))),
     });
     AttemptEnd {
         time: clock::now(),

@@ -7,8 +7,9 @@ use crate::model::Text;
 use crate::model::event::AttemptStart;
 use crate::model::spec::{InputRoot, InputSource, OutputKind, OutputTarget};
 use crate::store::run_dir::{BASE_NAME, RunDirError};
-use crate::sys::inside::Access;
+use crate::store::snapshot::SnapshotStore;
 use crate::sys::clock;
+use crate::sys::inside::Access;
 use crate::sys::remove;
 use crate::view::clone_copy::{self, CopyBase, CopyError, Hollow, LeftOut};
 use crate::view::overlay::{Bound, Changes};
@@ -19,7 +20,8 @@ use super::ended::Life;
 use super::environment::{self, AttemptPlaces, Nested};
 use super::scene::{PRIVATE, Private, Scene, Way, mount_point};
 use super::signals::{Signals, Worked, interruptible};
-use super::workspace::UPPER;
+use super::snapshot::apply_recorded;
+use super::workspace::{ROOT_NAME, UPPER};
 
 /// Directory of a run that the kernel needs beside an overlay's upper layer.
 const WORK: &str = "work";
@@ -72,12 +74,7 @@ impl StagePlan<'_> {
     /// The event that says where everything will be.
     pub(super) fn start(&self, life: &Life, ways: &[Way]) -> AttemptStart {
         let private = ways.iter().any(|way| way.mounts()).then(|| Text::from(mount_point(life.dir.run_id())));
-        AttemptStart {
-            number: self.number,
-            time: clock::now(),
-            staging: Text::from(self.staging_path(life)),
-            private,
-        }
+        AttemptStart { number: self.number, time: clock::now(), staging: Text::from(self.staging_path(life)), private }
     }
 
     fn staging_path(&self, life: &Life) -> PathBuf {
@@ -158,6 +155,9 @@ impl StagePlan<'_> {
             Worked::Done(copied) => copied,
             Worked::Cancelled(signal) => return Ok(Worked::Cancelled(signal)),
         };
+        if way == Way::Clone && life.spec.workspace.is_none() {
+            make_mount_points(&scene)?;
+        }
         let places = self.places(life, &scene, staging, private);
         Ok(Worked::Done(LaidOut { scene, places, copied }))
     }
@@ -166,10 +166,10 @@ impl StagePlan<'_> {
         let shown = |name: &str, host: &Path| {
             if scene.way.mounts() { private.seen.join(name) } else { host.to_path_buf() }
         };
-        let nested = scene.way.mounts().then(|| Nested {
-            workspace: scene.seen_covered(),
-            state: private.seen.join(environment::NESTED_STATE),
-        });
+        let nested = scene
+            .way
+            .mounts()
+            .then(|| Nested { workspace: scene.seen_covered(), state: private.seen.join(environment::NESTED_STATE) });
         AttemptPlaces {
             run_id: life.dir.run_id(),
             number: self.number,
@@ -191,11 +191,10 @@ impl StagePlan<'_> {
             view_path: private.seen.join(environment::INPUTS),
             access: Access::ReadOnly,
         }];
-        if let InputSource::Live(roots) = &life.spec.inputs.source {
-            let is_workspace = life.spec.workspace.is_some();
-            let outside = |root: &&InputRoot| !is_workspace || !root.path.as_path().starts_with(covered);
-            binds.extend(roots.iter().filter(outside).filter_map(|root| frozen_over_live(inputs, root)));
-        }
+        let is_workspace = life.spec.workspace.is_some();
+        let outside = |root: &InputRoot| !is_workspace || !root.path.as_path().starts_with(covered);
+        let roots = roots_of(life).into_iter().filter(outside);
+        binds.extend(roots.filter_map(|root| frozen_over_live(inputs, &root)));
         binds
     }
 
@@ -211,11 +210,8 @@ impl StagePlan<'_> {
         if !way.mounts() {
             return Ok(Vec::new());
         }
-        let bound = |view_path: PathBuf| Bound {
-            host_path: staging.path.clone(),
-            view_path,
-            access: Access::ReadWrite,
-        };
+        let bound =
+            |view_path: PathBuf| Bound { host_path: staging.path.clone(), view_path, access: Access::ReadWrite };
         let mut binds = vec![bound(private.seen.join(environment::STAGING))];
         let single = self.outputs().find(|output| output.staged_as.0.is_empty());
         if let Some(output) = single.filter(|output| output.kind == OutputKind::Directory) {
@@ -265,7 +261,17 @@ impl StagePlan<'_> {
             hollow: passthrough.map(Text::to_path_buf).collect(),
         };
         let hollow = if scene.way.is_moved() { Hollow::Linked } else { Hollow::Mounted };
-        let work = move || clone_copy::make(&from, &to, &left_out, hollow);
+        let recorded = match &life.spec.inputs.source {
+            InputSource::Recorded(snapshot) => Some(snapshot.clone()),
+            InputSource::Live(_) => None,
+        };
+        let (spec, state) = (life.spec.clone(), life.state.path().to_path_buf());
+        let work = move || {
+            clone_copy::make(&from, &to, &left_out, hollow, |copy| match recorded {
+                Some(snapshot) => apply_recorded(&snapshot, &spec, &state, copy).map_err(io::Error::other),
+                None => Ok(()),
+            })
+        };
         match interruptible(signals, work).await.map_err(LayOutError::Thread)? {
             Worked::Done(made) => made.map(|base| Worked::Done(Some(base))).map_err(LayOutError::Copy),
             Worked::Cancelled(signal) => Ok(Worked::Cancelled(signal)),
@@ -287,6 +293,35 @@ impl StagePlan<'_> {
     }
 }
 
+/// A target that does not exist yet is mounted on a directory of the copy, which is thrown away.
+fn make_mount_points(scene: &Scene) -> Result<(), LayOutError> {
+    for bind in scene.binds.iter().filter(|bind| bind.access == Access::ReadWrite) {
+        let Ok(inside) = bind.view_path.strip_prefix(&scene.covered) else { continue };
+        let place = scene.copy.join(inside);
+        if place.symlink_metadata().is_err() {
+            std::fs::create_dir_all(&place).map_err(make_failed(&place))?;
+        }
+    }
+    Ok(())
+}
+
+/// The inputs by name and place; those of a replay as its original named them.
+fn roots_of(life: &Life) -> Vec<InputRoot> {
+    match &life.spec.inputs.source {
+        InputSource::Live(roots) => roots.clone(),
+        // What cannot be loaded could not be laid out, either.
+        InputSource::Recorded(snapshot) => {
+            let manifest = SnapshotStore::at(life.state.path()).load(snapshot).ok();
+            let names = manifest.iter().flat_map(|manifest| manifest.roots()).map(|(_, root)| Text(root.name.to_vec()));
+            let own = life.spec.workspace.as_ref().map(|_| Text::from(ROOT_NAME));
+            names
+                .filter(|name| Some(name) != own.as_ref() && *name != Text::from("stdin"))
+                .map(|name| InputRoot { path: life.spec.project.as_path().join(name.as_path()).into(), name })
+                .collect()
+        }
+    }
+}
+
 /// A frozen input over the live one; a link is left alone: a mount would land on what it points to.
 fn frozen_over_live(inputs: &Path, root: &InputRoot) -> Option<Bound> {
     let live = root.path.as_path();
@@ -299,4 +334,3 @@ fn frozen_over_live(inputs: &Path, root: &InputRoot) -> Option<Bound> {
     let host_path = if below == Path::new(".") { inputs.to_path_buf() } else { inputs.join(below) };
     Some(Bound { host_path, view_path: live.to_path_buf(), access: Access::ReadOnly })
 }
-

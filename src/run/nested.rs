@@ -69,7 +69,8 @@ fn end(journal: &mut Journal) -> Result<(), crate::store::journal::JournalError>
     if journal.phase().may_be_dropped() {
         journal.append(Event::Interrupted(Interrupted { time, staged_files: 0, staged_bytes: 0 }))?;
     }
-    let settled = Settled { time, status: Status::Interrupted, failure: Some(supervisor_died()), guard_exit_code: None };
+    let settled =
+        Settled { time, status: Status::Interrupted, failure: Some(supervisor_died()), guard_exit_code: None };
     journal.append(Event::Settled(settled))
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::RunId;
 use crate::model::error_kind::{ErrorKind, Failure, Status};
-use crate::model::event::{CommitAborted, CommitDone, Closed, CommitPlan, Event, Interrupted, PlanFile, Settled};
+use crate::model::event::{Closed, CommitAborted, CommitDone, CommitPlan, Event, Interrupted, PlanFile, Settled};
 use crate::model::spec::OutputTarget;
 use crate::rules::fold::fold;
 use crate::rules::lifecycle::Phase;
@@ -24,6 +24,7 @@ use crate::sys::{clock, remove};
 use super::ended::chain;
 use super::settle::{adopt_nested, sweep_outputs, sweep_staged};
 use super::workspace::commit::{read_plan, refused};
+use super::workspace::near;
 
 /// What recovery did with one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ fn recover_run(state: &StateDir, dir: &RunDir) -> Result<Outcome, String> {
     }
     let mut journal = Journal::reopen(&dir.journal()).map_err(|error| stuck(&chain(&error), dir))?;
     let decision = decide(journal.events()).map_err(|error| stuck(&chain(&error), dir))?;
-    let outputs = dir.read_spec().map(|spec| spec.outputs).unwrap_or_default();
+    let (outputs, workspace) = dir.read_spec().map(|spec| (spec.outputs, spec.workspace)).unwrap_or_default();
     let outcome = match decision {
         Recovery::Forget => {
             remove::remove_tree(dir.path()).map_err(|error| format!("cannot remove {:?}: {error}", dir.path()))?;
@@ -120,6 +121,7 @@ fn recover_run(state: &StateDir, dir: &RunDir) -> Result<Outcome, String> {
         Recovery::Append => Outcome::Entered,
     };
     enter(state, dir, &journal, &outputs)?;
+    near::sweep(workspace.as_ref(), dir.run_id());
     Ok(outcome)
 }
 

@@ -26,6 +26,8 @@ pub struct Surroundings {
     pub state: PathBuf,
     /// Home directory, where known.
     pub home: Option<PathBuf>,
+    /// The workspace of the agentguard around this one, as its view shows it.
+    pub outer: Option<PathBuf>,
 }
 
 /// One output option as typed.

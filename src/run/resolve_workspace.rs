@@ -72,11 +72,12 @@ pub fn workspace(at: &Surroundings, wish: &WorkspaceWish) -> Result<WorkspacePol
     let refuse = |why: String| ResolveWorkspaceError::Workspace { path: typed.clone(), why };
     let path = fs::canonicalize(&typed).map_err(|error| refuse(format!("cannot be used: {error}")))?;
     check_workspace(at, &path).map_err(refuse)?;
-    let passthrough = wish
+    let mut passthrough = wish
         .passthrough
         .iter()
         .map(|path_typed| passthrough(at, &path, path_typed))
         .collect::<Result<Vec<Text>, ResolveWorkspaceError>>()?;
+    passthrough.extend(shown_by_outer(at, &path).map_err(refuse)?);
     check_mounts(&path, &passthrough).map_err(|why| ResolveWorkspaceError::Workspace { path: path.clone(), why })?;
     let name = match path.strip_prefix(&at.project) {
         Ok(inside) if inside.as_os_str().is_empty() => Text::from("."),
@@ -127,6 +128,16 @@ fn passthrough(at: &Surroundings, workspace: &Path, typed: &Path) -> Result<Text
         return Err(refuse("would show the state directory, which is agentguard's own"));
     }
     Ok(Text::from(inside))
+}
+
+/// Inside the view of another agentguard every mount below the workspace is that one's: its staging, its frozen inputs,
+/// what it passes through. They are as real to this run as to that one's agent.
+fn shown_by_outer(at: &Surroundings, workspace: &Path) -> Result<Vec<Text>, String> {
+    if !at.outer.as_deref().is_some_and(|outer| workspace.starts_with(outer)) {
+        return Ok(Vec::new());
+    }
+    let mounts = mount_table::below(workspace).map_err(|error| format!("cannot be looked at: {error}"))?;
+    Ok(mounts.iter().filter_map(|mount| mount.strip_prefix(workspace).ok()).map(Text::from).collect())
 }
 
 /// What is mounted below the workspace is no part of the tree that is staged: it must be passed through, or the agent

@@ -76,7 +76,9 @@ pub fn ways(spec: &RunSpec, obstacle: Option<&Obstacle>) -> Vec<Way> {
         (IsolationLevel::Strict, ViewKind::Auto) => vec![Way::Overlay],
         (IsolationLevel::Auto, ViewKind::Auto) if !is_workspace && obstacle.is_some() => vec![Way::Plain],
         (IsolationLevel::Auto, ViewKind::Auto) if !is_workspace => vec![Way::Overlay, Way::Plain],
-        (IsolationLevel::Auto, ViewKind::Auto) if obstacle.is_some() => vec![Way::Clone, Way::EnteredClone, Way::LooseClone],
+        (IsolationLevel::Auto, ViewKind::Auto) if obstacle.is_some() => {
+            vec![Way::Clone, Way::EnteredClone, Way::LooseClone]
+        }
         (IsolationLevel::Auto, ViewKind::Auto) => vec![Way::Overlay, Way::Clone, Way::EnteredClone, Way::LooseClone],
     }
 }
@@ -241,7 +243,9 @@ impl Scene {
                 cwd: self.cwd.clone(),
                 confinement: self.confinement(),
             })),
-            Way::EnteredClone | Way::LooseClone | Way::Plain => Ok(clone::steps_without_mounts(&self.seen_cwd(), &self.confinement())),
+            Way::EnteredClone | Way::LooseClone | Way::Plain => {
+                Ok(clone::steps_without_mounts(&self.seen_cwd(), &self.confinement()))
+            }
         }
     }
 
@@ -266,7 +270,11 @@ impl Scene {
 
     /// Whether the process is started through the child that enters things.
     pub fn is_entered(&self) -> bool {
-        self.way.mounts() || self.network == Network::None || self.confinement() != Confinement::Open
+        // A copy elsewhere is entered as the working directory even where nothing else is closed.
+        self.way.mounts()
+            || self.way.is_moved()
+            || self.network == Network::None
+            || self.confinement() != Confinement::Open
     }
 }
 

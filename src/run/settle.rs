@@ -7,9 +7,9 @@ use crate::model::{RunId, RunRecord, Text};
 use crate::rules::exit_code::exit_code;
 use crate::rules::fold::{FoldError, fold};
 use crate::rules::lifecycle::Phase;
+use crate::rules::standing::{Standing, standing};
 use crate::store::journal::JournalError;
 use crate::store::log::{AppendError, RunLog};
-use crate::rules::standing::{Standing, standing};
 use crate::store::run_dir::{RunDir, RunDirError};
 use crate::store::state_dir::StateDir;
 use crate::store::trash;
@@ -20,6 +20,7 @@ use super::commit::Committed;
 use super::ended::{Ended, Life, chain};
 use super::environment::NESTED_STATE;
 use super::scene::PRIVATE;
+use super::workspace::near;
 
 /// A run that is in the log.
 #[derive(Debug)]
@@ -125,6 +126,7 @@ pub fn adopt_nested(state: &StateDir, dir: &RunDir) {
 fn sweep(life: &Life) -> Result<(), RunDirError> {
     sweep_outputs(&life.state, &life.spec.outputs, life.dir.run_id());
     sweep_staged(&life.state, &life.dir, life.journal.events());
+    near::sweep(life.spec.workspace.as_ref(), life.dir.run_id());
     life.dir.sweep()
 }
 

@@ -10,11 +10,12 @@ use crate::model::{ByteSize, Digest, Text};
 use crate::rules::exit_code::AgentExit;
 use crate::store::ignore::{IgnorePolicy, UserGit};
 use crate::store::snapshot::{
-    Baseline, CaptureError, CapturePolicy, CaptureProgress, CaptureRoot, Exclude, LoadError, MaterialiseError,
-    SnapshotStore,
+    Baseline, CaptureError, CapturePolicy, CaptureProgress, CaptureRoot, Exclude, LoadError, Manifest,
+    MaterialiseError, SnapshotStore, Style,
 };
 use crate::store::staged::Began;
 use crate::sys::inside::may_mount;
+use crate::sys::overlay_layer::Whiteouts;
 use crate::sys::{clock, mount_table};
 
 use super::begin::{Begun, Target};
@@ -23,6 +24,9 @@ use super::progress::{Progress, Stage as Shown, Warning};
 use super::scene::Obstacle;
 use super::signals::{Signals, Worked, interruptible};
 use super::workspace::{Origin, ROOT_NAME, skipped_paths};
+
+/// Directory of a run with a layer that makes the live workspace what a recorded snapshot says.
+const DIFFERENCE: &str = "difference";
 
 /// Inputs up to these are read on the spot.
 const SMALL_ROOTS: usize = 8;
@@ -87,7 +91,13 @@ pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progre
     };
     let (destination, shown) = (inputs.clone(), Arc::clone(progress));
     let small = life.spec.workspace.is_none() && is_small(&life.spec.inputs);
-    let freezing = Freezing { store, spec: life.spec.clone(), state: life.state.path().to_path_buf(), destination };
+    let freezing = Freezing {
+        store,
+        spec: life.spec.clone(),
+        state: life.state.path().to_path_buf(),
+        destination,
+        layer: life.dir.join(DIFFERENCE),
+    };
     let work = move || freezing.freeze(&*shown);
     // What is read in no time is not worth a thread.
     let frozen = if small { Ok(Worked::Done(work())) } else { interruptible(signals, work).await };
@@ -131,14 +141,26 @@ fn obstacle(spec: &RunSpec, baseline: Option<&Baseline>) -> Option<Obstacle> {
     (foreign > 0).then(|| Obstacle(format!("{foreign} paths have another owner or group than yours")))
 }
 
+/// Makes a private copy of the live workspace what a recorded snapshot says.
+pub fn apply_recorded(snapshot: &SnapshotRef, spec: &RunSpec, state: &Path, copy: &Path) -> Result<(), String> {
+    let Some(workspace) = &spec.workspace else { return Ok(()) };
+    let apply = || -> Result<(), LayOutError> {
+        let store = SnapshotStore::at(state);
+        let manifest = store.load(snapshot).map_err(LayOutError::Load)?;
+        let policy = capture_policy(spec, state).map_err(LayOutError::Exclude)?;
+        let live = workspace.path.as_path();
+        let found = store.difference(&manifest, &ROOT_NAME.into(), live, &policy).map_err(LayOutError::Capture)?;
+        found.lay_out(copy, Style::Apply).map_err(LayOutError::Materialise)
+    };
+    apply().map_err(|error| chain(&error))
+}
+
 /// The roots of a workspace's snapshot.
 pub fn workspace_root(spec: &RunSpec) -> Vec<CaptureRoot> {
     let root = |policy: &WorkspacePolicy| CaptureRoot { name: ROOT_NAME.into(), path: policy.path.to_path_buf() };
     let mut roots: Vec<CaptureRoot> = spec.workspace.iter().map(root).collect();
     if let InputSource::Live(inputs) = &spec.inputs.source {
-        roots.extend(
-            inputs.iter().map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() }),
-        );
+        roots.extend(inputs.iter().map(|root| CaptureRoot { name: root.name.clone(), path: root.path.to_path_buf() }));
     }
     roots
 }
@@ -191,6 +213,8 @@ struct Freezing {
     spec: RunSpec,
     state: PathBuf,
     destination: Option<PathBuf>,
+    /// Where a difference layer goes.
+    layer: PathBuf,
 }
 
 impl Freezing {
@@ -205,8 +229,7 @@ impl Freezing {
             return Err(error.failure());
         };
         progress.warn(Warning(format!("{}; the inputs are read again", chain(&error))));
-        let again =
-            self.store.set_aside(damaged).and_then(|()| self.destination.as_deref().map_or(Ok(()), empty));
+        let again = self.store.set_aside(damaged).and_then(|()| self.destination.as_deref().map_or(Ok(()), empty));
         again
             .map_err(|io| Failure::new(ErrorKind::SnapshotFailed, format!("{damaged:?} cannot be put aside: {io}")))?;
         self.freeze_once(progress).map_err(|error| error.failure())
@@ -256,7 +279,28 @@ impl Freezing {
             began: None,
         };
         let baseline = self.spec.workspace.is_some().then(|| Arc::new(Baseline::from_manifest(&manifest)));
-        self.lay_out(taken, baseline)
+        let difference = match &self.spec.workspace {
+            Some(workspace) => self.lay_out_difference(&manifest, workspace)?,
+            None => None,
+        };
+        Ok(Frozen { difference, ..self.lay_out(taken, baseline)? })
+    }
+
+    /// What has changed since the recorded snapshot, as a layer over the live tree.
+    fn lay_out_difference(
+        &self,
+        manifest: &Manifest,
+        workspace: &WorkspacePolicy,
+    ) -> Result<Option<PathBuf>, LayOutError> {
+        let policy = capture_policy(&self.spec, &self.state).map_err(LayOutError::Exclude)?;
+        let live = workspace.path.as_path();
+        let found = self.store.difference(manifest, &ROOT_NAME.into(), live, &policy).map_err(LayOutError::Capture)?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let style = Style::Layer(Whiteouts::AsPossible);
+        found.lay_out(&self.layer, style).map_err(LayOutError::Materialise)?;
+        Ok(Some(self.layer.clone()))
     }
 
     /// A workspace without further inputs needs neither the manifest nor a place for it.

@@ -219,7 +219,10 @@ async fn finished(relay: oneshot::Receiver<RelayEnd>, stopped: bool, signals: &m
 
 fn start_relays(life: &Life, places: &AttemptPlaces, child: &mut Running, streams: &Streams) -> io::Result<Relays> {
     let stop = Arc::new(Flag::new()?);
-    let staged = streams.staged_stdout.as_ref().map(|path| places.staging.as_ref().map_or_else(|| path.clone(), |staging| staging.path.join(path)));
+    let staged = streams
+        .staged_stdout
+        .as_ref()
+        .map(|path| places.staging.as_ref().map_or_else(|| path.clone(), |staging| staging.path.join(path)));
     let stdout = capture(child.stdout.take(), streams.stdout, &life.dir.join("stdout"), staged.as_deref(), &stop)?;
     let stderr = capture(child.stderr.take(), streams.stderr, &life.dir.join("stderr"), None, &stop)?;
     let stdin = match child.stdin.take() {

@@ -64,11 +64,7 @@ impl VerifyView {
         }
         // Verify judges the copy; it has no business in staging.
         let seen = private.seen.join(RESULT);
-        scene.binds.push(Bound {
-            host_path: result.to_path_buf(),
-            view_path: seen.clone(),
-            access: Access::ReadWrite,
-        });
+        scene.binds.push(Bound { host_path: result.to_path_buf(), view_path: seen.clone(), access: Access::ReadWrite });
         if scene.way == Way::Overlay {
             let upper = scratch.join("upper");
             scene.changes = Changes { upper: upper.clone(), work: scratch.join("work") };

@@ -13,7 +13,7 @@
 //!   plan          operations of a workspace commit (and undo-plan: of the undo)
 //!   upper/        what the agent changed, as an overlay's upper layer; after a commit, what was displaced
 //!   removed/      what a commit took away
-//!   staging/ scratch/ inputs/ agent/ work/ clone/   while alive
+//!   staging/ scratch/ inputs/ agent/ work/ clone/ difference/   while alive
 //! live/<id>       lock file, held by the supervisor
 //! ```
 
@@ -35,7 +35,7 @@ pub const RUN_FILE_SCHEMA: u32 = 1;
 pub const BASE_NAME: &str = "base";
 
 /// Directories that exist only while a run lives.
-const TRANSIENT: [&str; 5] = ["staging", "scratch", "inputs", "agent", "work"];
+const TRANSIENT: [&str; 6] = ["staging", "scratch", "inputs", "agent", "work", "difference"];
 
 /// Directories that outlive their run only where something can still be decided about it: what is held, or what a commit
 /// displaced.

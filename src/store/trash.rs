@@ -48,8 +48,8 @@ pub fn drop_run(state: &StateDir, dir: &RunDir) {
         if path.symlink_metadata().is_err() {
             continue;
         }
-        // An empty one is gone in one call.
-        if std::fs::remove_dir(&path).is_ok() {
+        // A small one is gone at once.
+        if is_small(&path) && remove::remove_tree(&path).is_ok() {
             continue;
         }
         let slot = state.trash().join(format!("{}-{name}.{DROPPED}", dir.run_id()));
@@ -58,6 +58,14 @@ pub fn drop_run(state: &StateDir, dir: &RunDir) {
             let _ = remove::remove_tree(&path);
         }
     }
+}
+
+/// Trees with more entries are not removed while somebody waits.
+const SMALL_ENTRIES: usize = 64;
+
+fn is_small(path: &Path) -> bool {
+    let entries = walkdir::WalkDir::new(path).follow_root_links(false).into_iter();
+    entries.take(SMALL_ENTRIES + 1).count() <= SMALL_ENTRIES
 }
 
 /// A directory that its owner may not write to cannot be moved to another one (its `..` changes).

@@ -15,10 +15,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::fs::CWD;
 
 use crate::sys::copy_tree::{self, Leave};
 use crate::sys::metadata::Metadata;
+use crate::sys::overlay_layer::{Whiteouts, make_whiteout, mark_opaque};
 use crate::sys::walk::{self, Access, ObjectKind, Stat};
 use crate::sys::xattr;
 
@@ -72,7 +73,15 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CopyErro
 }
 
 /// Copies a tree, which must not be there yet; what an error leaves is the caller's to remove.
-pub fn make(from: &Path, to: &Path, left_out: &LeftOut, hollow: Hollow) -> Result<CopyBase, CopyError> {
+///
+/// `amend` changes the copy before what it is like is remembered.
+pub fn make(
+    from: &Path,
+    to: &Path,
+    left_out: &LeftOut,
+    hollow: Hollow,
+    amend: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<CopyBase, CopyError> {
     let absent = left_out.absent.iter().filter_map(|path| fs::metadata(path).ok());
     let absent = absent.map(|metadata| {
         use std::os::unix::fs::MetadataExt as _;
@@ -97,6 +106,7 @@ pub fn make(from: &Path, to: &Path, left_out: &LeftOut, hollow: Hollow) -> Resul
             link().map_err(failed("cannot link", &path))?;
         }
     }
+    amend(to).map_err(failed("cannot lay out the recorded snapshot in", to))?;
     let hollow = left_out.hollow.iter().map(|inside| inside.as_os_str().as_bytes().to_vec()).collect();
     let mut base = CopyBase { entries: HashMap::new(), hollow };
     base.remember(to)?;
@@ -214,8 +224,16 @@ impl Harvest<'_> {
             return Ok(Taken::Whole);
         }
         let was = self.base.entries.get(path);
-        if now.kind() == ObjectKind::Directory && was.is_some_and(|was| was.kind() == ObjectKind::Directory) {
-            if was.is_some_and(|was| (was.mode, was.uid, was.gid, was.ctime) != (now.mode, now.uid, now.gid, now.ctime)) {
+        let was_directory = was.filter(|was| was.kind() == ObjectKind::Directory);
+        if now.kind() == ObjectKind::Directory && was_directory.is_some_and(|was| was.ino != now.ino) {
+            // Another directory has taken its place: nothing that stood in it is there unless it is in the new one.
+            self.move_over(path, now)?;
+            self.note_replaced(path, now)?;
+            return Ok(Taken::Whole);
+        }
+        if now.kind() == ObjectKind::Directory && was_directory.is_some() {
+            if was.is_some_and(|was| (was.mode, was.uid, was.gid, was.ctime) != (now.mode, now.uid, now.gid, now.ctime))
+            {
                 self.make_directory(path)?;
             }
             return Ok(Taken::Below);
@@ -248,8 +266,27 @@ impl Harvest<'_> {
         let (dir, _) = split(path);
         self.make_directory(dir)?;
         let place = self.host(self.upper, path);
-        mknodat(CWD, &place, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))
-            .map_err(|errno| failed("cannot note the removal at", &place)(errno.into()))
+        let (_, name) = split(path);
+        let above = place.parent().unwrap_or(self.upper);
+        walk::open_dir_itself(above.as_os_str().as_bytes())
+            .and_then(|above| make_whiteout(above.as_fd(), name, Whiteouts::AsPossible))
+            .map_err(failed("cannot note the removal at", &place))
+    }
+
+    /// Another directory has taken the place of one that was there.
+    fn note_replaced(&mut self, path: &[u8], now: &Stat) -> Result<(), CopyError> {
+        let place = self.host(self.upper, path);
+        let mode = now.permissions();
+        // Who may not write to it may not note anything on it.
+        let lift = |to: u32| match mode & 0o700 {
+            0o700 => Ok(()),
+            _ => fs::set_permissions(&place, fs::Permissions::from_mode(to)),
+        };
+        lift(mode | 0o700)
+            .and_then(|()| walk::open_dir_itself(place.as_os_str().as_bytes()))
+            .and_then(|dir| mark_opaque(dir.as_fd()))
+            .and_then(|()| lift(mode))
+            .map_err(failed("cannot note the replacement at", &place))
     }
 
     /// The directory of a path in the layer, with those above it; open to its owner until the end.

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::Stdio;
 
-use crate::project::{Outcome, Project, feed, is_alive, wait_until};
+use crate::project::{MEET, Outcome, Project, feed, is_alive, mount_point, wait_until};
 
 #[test]
 fn arguments_arrive_byte_for_byte_and_placeholders_are_expanded() {
@@ -75,21 +76,26 @@ fn what_the_agent_creates_has_the_mode_its_umask_gives() {
 fn the_environment_is_the_callers_and_the_contracts_variables() {
     let project = Project::new();
     project.write("in.txt", "x");
-    let mut command = project.command(&["run", "--out", "o", "--input", "in.txt", "--", "sh", "-c", "env -0"]);
-    let outcome = Outcome::of(command.env("MINE", "a\nb").output().expect("runs")).exits(0);
-    let text = outcome.text();
-    let variables: std::collections::BTreeMap<&str, &str> =
-        text.split('\0').filter_map(|pair| pair.split_once('=')).collect();
-    assert_eq!(variables["MINE"], "a\nb");
-    let record = project.last();
-    assert_eq!(variables["AGENTGUARD_RUN_ID"], record.run_id.to_string());
-    assert_eq!(variables["AGENTGUARD_ATTEMPT"], "1");
-    assert!(variables["TRACEPARENT"].starts_with(&format!("00-{}-", record.run_id.to_string().replace('-', ""))));
-    for name in ["AGENTGUARD_STAGING", "AGENTGUARD_INPUTS", "AGENTGUARD_USAGE", "TMPDIR"] {
-        assert!(variables[name].starts_with(project.state().to_str().expect("UTF-8")), "{name}");
+    for isolation in ["auto", "none"] {
+        let options = ["run", "--isolation", isolation, "--out", "o", "--input", "in.txt", "--", "sh", "-c", "env -0"];
+        let outcome = Outcome::of(project.command(&options).env("MINE", "a\nb").output().expect("runs")).exits(0);
+        let text = outcome.text();
+        let variables: std::collections::BTreeMap<&str, &str> =
+            text.split('\0').filter_map(|pair| pair.split_once('=')).collect();
+        assert_eq!(variables["MINE"], "a\nb");
+        let record = project.last();
+        assert_eq!(variables["AGENTGUARD_RUN_ID"], record.run_id.to_string());
+        assert_eq!(variables["AGENTGUARD_ATTEMPT"], "1");
+        assert!(variables["TRACEPARENT"].starts_with(&format!("00-{}-", record.run_id.to_string().replace('-', ""))));
+        // A view does not have the state directory.
+        let place = if isolation == "none" { project.state() } else { mount_point(record.run_id) };
+        for name in ["AGENTGUARD_STAGING", "AGENTGUARD_INPUTS", "AGENTGUARD_USAGE", "TMPDIR"] {
+            assert!(Path::new(variables[name]).starts_with(&place), "{name}: {}", variables[name]);
+        }
+        assert!(!Path::new(variables["TMPDIR"]).exists(), "the private TMPDIR goes with the run");
+        assert_eq!(project.leftovers(), Vec::<String>::new());
+        assert!(!variables.contains_key("AGENTGUARD_PARENT_RUN_ID"));
     }
-    assert!(!std::path::Path::new(variables["TMPDIR"]).exists(), "the private TMPDIR goes with the run");
-    assert!(!variables.contains_key("AGENTGUARD_PARENT_RUN_ID"));
 }
 
 #[test]
@@ -124,12 +130,12 @@ fn both_streams_come_through_byte_exact_and_are_captured() {
 fn output_is_passed_on_while_the_agent_still_runs() {
     use std::io::Read as _;
     let project = Project::new();
-    let mut child = project.spawn(&["--out", "o"], "printf early; while [ ! -e go ]; do sleep 0.01; done; printf late");
+    let mut child = project.spawn(&["--out", "o"], &format!("printf early; {MEET}; printf late"));
     let mut out = child.stdout.take().expect("a pipe");
     let mut early = [0_u8; 5];
     out.read_exact(&mut early).expect("before the agent ends");
     assert_eq!(&early, b"early");
-    project.write("go", "");
+    std::fs::write(project.outside("go"), "").expect("let go");
     let mut rest = String::new();
     out.read_to_string(&mut rest).expect("the rest");
     assert_eq!(rest, "late");
@@ -205,14 +211,14 @@ fn an_agent_that_does_not_read_its_input_does_not_hang() {
 #[test]
 fn a_process_left_behind_in_the_group_is_killed_and_a_held_pipe_is_not_waited_for() {
     let project = Project::new();
-    let script = "sleep 300 & echo $! > pid; setsid sh -c 'echo $$ > orphan; exec sleep 300' & while [ ! -s orphan ]; do sleep 0.01; done; echo done";
+    let script = "cd $OUTSIDE; sleep 300 & echo $! > pid; setsid sh -c 'echo $$ > orphan; exec sleep 300' & while [ ! -s orphan ]; do sleep 0.01; done; echo done";
     let begun = std::time::Instant::now();
     project.run(&["--out", "o"], script).exits(0);
     assert!(begun.elapsed() < std::time::Duration::from_secs(30));
-    let pid = project.read("pid");
+    let pid = project.read_outside("pid");
     wait_until("the process in the group is gone", || !is_alive(pid.trim()));
     // It left the group: only the supervision of a later version holds it. The test cleans up after it.
-    std::process::Command::new("kill").arg(project.read("orphan").trim()).status().expect("kill");
+    std::process::Command::new("kill").arg(project.read_outside("orphan").trim()).status().expect("kill");
 }
 
 #[test]

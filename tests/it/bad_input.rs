@@ -4,14 +4,18 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::project::{Project, is_root, skip};
 
+/// An agent that leaves a trace where every view is transparent.
+const SPAWNED: &str = "touch $OUTSIDE/spawned; test -z \"$AGENTGUARD_STAGING\" || echo x > $AGENTGUARD_STAGING/x";
+
 /// Nothing was spawned (the agent would leave a file) and nothing created.
 #[track_caller]
 fn refused(project: &Project, options: &[&str], words: &[&str]) {
     let before = project.visible_names();
-    let mut outcome = project.run(options, "touch spawned; echo x > $AGENTGUARD_STAGING/x").exits(125);
+    let mut outcome = project.run(options, SPAWNED).exits(125);
     for words in words {
         outcome = outcome.says(words);
     }
+    assert!(!project.outside("spawned").exists(), "{options:?} was spawned");
     assert_eq!(project.visible_names(), before, "{options:?}");
     assert!(!project.state().exists(), "{options:?}: not even the state directory");
     assert!(outcome.stderr.starts_with("agentguard: ") || outcome.stderr.starts_with("error: "), "{}", outcome.stderr);
@@ -25,7 +29,12 @@ fn outputs_that_cannot_be_published_are_refused() {
     std::process::Command::new("mkfifo").arg(project.join("fifo")).status().expect("mkfifo");
     symlink("/tmp", project.join("leaves")).expect("link");
     symlink("nowhere", project.join("dangling")).expect("link");
-    refused(&project, &[], &["no output", "--out DIR"]);
+    // Without an output option the project is the workspace: nothing that only a result of its own can have goes with it.
+    refused(&project, &["--workspace", ".", "--out", "a"], &["--workspace and the output options", "choose one"]);
+    refused(&project, &["--hold", "--out", "a"], &["--hold", "--out"]);
+    let staging = ["run", "--", "sh", "-c", "touch $OUTSIDE/spawned {staging}/x"];
+    project.ag(&staging).exits(125).says("{staging}").says("--out DIR");
+    assert!(!project.outside("spawned").exists() && !project.state().exists());
     refused(&project, &["--out", ".agentguard/x"], &["inside the state directory"]);
     refused(&project, &["--out", "."], &["contains the state directory"]);
     refused(&project, &["--out", "/"], &["root directory"]);
@@ -86,8 +95,8 @@ fn an_unreadable_input_is_named_before_anything_is_spawned() {
     refused(&project, &["--out", "o", "--input", "closed"], &["closed", "cannot be read"]);
     project.write("data/closed", "x");
     std::fs::set_permissions(project.join("data/closed"), std::fs::Permissions::from_mode(0o000)).expect("mode");
-    project.run(&["--out", "o", "--input", "data"], "touch spawned").exits(125).says("data/closed");
-    assert!(!project.join("spawned").exists());
+    project.run(&["--out", "o", "--input", "data"], SPAWNED).exits(125).says("data/closed");
+    assert!(!project.outside("spawned").exists());
 }
 
 #[test]
@@ -161,8 +170,8 @@ fn a_snapshot_past_its_limit_is_refused_with_the_largest_directories_and_a_way_o
         project.write(&format!("data/{dir}/f"), vec![b'x'; size]);
     }
     let options = ["--out", "o", "--input", "data", "--snapshot-limit", "1MB"];
-    project.run(&options, "touch spawned").exits(125).says("data/big").says("--exclude");
-    assert!(!project.join("spawned").exists());
+    project.run(&options, SPAWNED).exits(125).says("data/big").says("--exclude");
+    assert!(!project.outside("spawned").exists());
     let with: Vec<&str> = options.iter().copied().chain(["--exclude", "data/big"]).collect();
     project.run(&with, "test ! -e $AGENTGUARD_INPUTS/data/big && test -e $AGENTGUARD_INPUTS/data/middle/f").exits(0);
 }

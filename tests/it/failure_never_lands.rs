@@ -109,9 +109,22 @@ fn a_staging_directory_that_was_replaced_is_not_published() {
     let project = Project::new();
     project.write("victim/secret", "secret");
     let script = "rmdir $AGENTGUARD_STAGING && ln -s $PWD/victim $AGENTGUARD_STAGING";
-    project.run(&["--out", "report"], script).exits(125);
+    project.run(&["--isolation", "none", "--out", "report"], script).exits(125);
     assert_eq!(project.last().error.expect("an error").kind.to_string(), "tampered");
     assert!(!project.join("report").exists() && project.read("victim/secret") == "secret");
+}
+
+#[test]
+fn a_staging_directory_cannot_be_replaced_in_a_view() {
+    let project = Project::new();
+    project.write("victim/secret", "secret");
+    let script = "S=$AGENTGUARD_STAGING; rmdir $S && exit 91; mv $S $S.x && exit 92; umount -l $S && exit 93; \
+                  ln -s $PWD/victim $S.y; mv -T $S.y $S && exit 94; mount --bind victim $S && exit 95; \
+                  test ! -L $S && echo mine > $S/a";
+    project.run(&["--out", "report"], script).exits(0);
+    let names: Vec<_> = std::fs::read_dir(project.join("report")).expect("published").flatten().collect();
+    assert_eq!((names.len(), project.read("report/a")), (1, "mine\n".to_owned()));
+    assert_eq!(project.read("victim/secret"), "secret");
 }
 
 #[test]
@@ -120,9 +133,9 @@ fn a_cancelled_run_is_recorded_and_lands_nothing() {
         let project = Project::new();
         project.write("report/a", "old");
         let before = exact_state(&project.join("report"));
-        let script = "echo half > $AGENTGUARD_STAGING/a; touch started; sleep 60";
+        let script = "echo half > $AGENTGUARD_STAGING/a; touch $OUTSIDE/started; sleep 60";
         let child = project.spawn(&["--out", "report", "--kill-after", "1s"], script);
-        wait_until("the agent has started", || project.join("started").exists());
+        wait_until("the agent has started", || project.outside("started").exists());
         std::process::Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().expect("kill");
         let outcome = crate::project::Outcome::of(child.wait_with_output().expect("waited"));
         outcome.exits(128 + number);
@@ -137,9 +150,9 @@ fn a_cancelled_run_is_recorded_and_lands_nothing() {
 #[test]
 fn a_second_signal_does_not_wait_for_the_grace() {
     let project = Project::new();
-    let script = "trap '' TERM INT; touch started; while :; do sleep 0.1; done";
+    let script = "trap '' TERM INT; touch $OUTSIDE/started; while :; do sleep 0.1; done";
     let child = project.spawn(&["--out", "report", "--kill-after", "1h"], script);
-    wait_until("the agent has started", || project.join("started").exists());
+    wait_until("the agent has started", || project.outside("started").exists());
     let kill = || std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
     kill();
     let journal = || {

@@ -49,7 +49,22 @@ fn the_checked_in_man_pages_are_those_of_the_code() {
 #[test]
 fn every_command_has_examples_in_its_long_help_and_help_goes_to_standard_output() {
     let project = Project::new();
-    for command in ["run", "replay", "log", "show", "recover", "fsck", "demo", "schema", "completions", "man"] {
+    for command in [
+        "run",
+        "replay",
+        "log",
+        "show",
+        "apply",
+        "discard",
+        "undo",
+        "diff",
+        "recover",
+        "fsck",
+        "demo",
+        "schema",
+        "completions",
+        "man",
+    ] {
         let outcome = project.ag(&[command, "--help"]).exits(0);
         assert!(
             outcome.text().contains("Examples:") && outcome.text().contains(&format!("agentguard {command}")),

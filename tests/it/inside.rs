@@ -14,7 +14,7 @@ use agentguard::sys::process::{ChildStdin, ChildStdout, Launch};
 use agentguard::sys::terminal::Terminal;
 use agentguard::view::overlay::{Bound, Changes, Confinement, Shown};
 
-use super::inside_view::{View, finish, is_whiteout, views_work};
+use super::inside_view::{View, is_whiteout, views_work};
 use super::project::{binary, exact_state, is_alive, is_root, wait_until};
 
 /// What a script prints without a view, in the same place.
@@ -164,27 +164,11 @@ fn root_in_a_user_namespace_loses_the_right_to_unmount_too() {
     if !is_root() || !views_work() {
         return;
     }
-    let view = View::new();
+    let mut view = View::new();
     view.write("file", "live");
-    let mut all = vec![Step::UserNamespace { uid: 0, gid: 0 }, Step::MountNamespace];
-    all.extend(agentguard::view::overlay::steps(&view.layout).expect("composed"));
-    let argv: Vec<OsString> = [
-        "sh",
-        "-c",
-        "umount -l \"$PWD\"; cd \"$PWD\"; echo x >file; unshare -Ur umount -l \"$PWD\"; cd \"$PWD\"; echo x >file",
-    ]
-    .map(OsString::from)
-    .into();
-    let launch = Launch {
-        argv: &argv,
-        cwd: &view.layout.cwd,
-        environment: &[],
-        stdin: ChildStdin::Null,
-        stdout: ChildStdout::Pipes,
-        terminal: &Terminal::None,
-    };
-    let (child, entered) = start(&launch, &binary(), &[]).expect("started").go(&all).expect("entered");
-    finish(child, entered).text();
+    view.opening = Some(vec![Step::UserNamespace { uid: 0, gid: 0 }, Step::MountNamespace]);
+    view.sh("umount -l \"$PWD\"; cd \"$PWD\"; echo x >file; unshare -Ur umount -l \"$PWD\"; cd \"$PWD\"; echo x >file")
+        .text();
     assert_eq!(fs::read_to_string(view.live("file")).expect("live"), "live");
     assert_eq!(fs::read_to_string(view.upper("file")).expect("staged"), "x\n");
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use agentguard::model::spec::Network;
-use agentguard::sys::inside::{Entered, InsideError, start};
+use agentguard::sys::inside::{Entered, InsideError, Step, start};
 use agentguard::sys::process::{ChildStdin, ChildStdout, Ended, Launch, Running};
 use agentguard::sys::terminal::Terminal;
 use agentguard::view::overlay::{Changes, Confinement, OverlayLayout, opening, steps};
@@ -21,6 +21,8 @@ pub(crate) struct View {
     pub(crate) layout: OverlayLayout,
     pub(crate) network: Network,
     pub(crate) environment: Vec<(OsString, Option<OsString>)>,
+    /// Instead of what is usually entered first.
+    pub(crate) opening: Option<Vec<Step>>,
 }
 
 /// What came of a command.
@@ -70,7 +72,7 @@ impl View {
             binds: Vec::new(),
             confinement: Confinement::Open,
         };
-        Self { dir, layout, network: Network::Host, environment: Vec::new() }
+        Self { dir, layout, network: Network::Host, environment: Vec::new(), opening: None }
     }
 
     /// What is around the workspace.
@@ -122,7 +124,8 @@ impl View {
             agentguard::sys::remove::remove_tree(&changes.work).expect("removed");
             fs::create_dir(&changes.work).expect("made");
         }
-        let waiting = start(&launch, &binary(), &opening(self.network, &self.layout.confinement))?;
+        let usual = || opening(self.network, &self.layout.confinement);
+        let waiting = start(&launch, &binary(), &self.opening.clone().unwrap_or_else(usual))?;
         waiting.go(&steps(&self.layout).expect("composed"))
     }
 

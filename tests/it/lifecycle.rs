@@ -92,7 +92,12 @@ fn events() -> Vec<Event> {
         Event::VerifyEnded(VerifyRecord { command: Text::from("true"), exit_code: Some(0), duration_ms: 1 }),
         Event::Judged(Judgement { time: time(5), rejection: None }),
         Event::Judged(Judgement { time: time(5), rejection: Some(failure()) }),
-        Event::CommitIntended(CommitPlan { time: time(6), operations: Vec::new(), plan: None, changes: Changes::default() }),
+        Event::CommitIntended(CommitPlan {
+            time: time(6),
+            operations: Vec::new(),
+            plan: None,
+            changes: Changes::default(),
+        }),
         Event::CommitDone(CommitDone { time: time(7) }),
         Event::CommitAborted(CommitAborted { time: time(7), failure: failure() }),
         Event::Interrupted(Interrupted { time: time(8), staged_files: 0, staged_bytes: 0 }),

@@ -1,5 +1,6 @@
 //! A temporary project, and the built binary run in it as a user would.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use agentguard::model::RunRecord;
+use agentguard::model::record::Mode;
+use agentguard::model::{RunId, RunRecord, Status};
 
 /// The built binary; `AGENTGUARD_TEST_BIN` names a copy that an ordinary user may reach.
 pub(crate) fn binary() -> PathBuf {
@@ -21,9 +23,20 @@ pub(crate) fn source_root() -> PathBuf {
     std::env::var_os("AGENTGUARD_TEST_ROOT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
-/// A project of its own, with its own configuration file so that nothing above it counts.
+/// What stands in a run's directory only while the run is alive.
+const TRANSIENT: [&str; 7] = ["staging", "scratch", "inputs", "tmp", "agent", "work", "clone"];
+
+/// The same, unless something can still be decided about the run.
+const STAGED: [&str; 2] = ["upper", "removed"];
+
+/// An agent's half of a meeting: it says that it is there, and waits until the test has let it go.
+pub(crate) const MEET: &str = "touch $OUTSIDE/ready; while [ ! -e $OUTSIDE/go ]; do sleep 0.01; done";
+
+/// A project of its own, with its own configuration file so that nothing above it counts; and a directory outside of it
+/// (`$OUTSIDE`), where an agent whose own tree is a view leaves what a test is to see.
 pub(crate) struct Project {
     dir: tempfile::TempDir,
+    outside: tempfile::TempDir,
 }
 
 impl Project {
@@ -34,7 +47,8 @@ impl Project {
     pub(crate) fn below(parent: &Path) -> Self {
         let dir = tempfile::Builder::new().prefix("ag-test-").tempdir_in(parent).expect("temporary directory");
         fs::write(dir.path().join("agentguard.toml"), "").expect("configuration");
-        Self { dir }
+        let outside = tempfile::Builder::new().prefix("ag-outside-").tempdir().expect("temporary directory");
+        Self { dir, outside }
     }
 
     /// The project's directory, links resolved.
@@ -44,6 +58,11 @@ impl Project {
 
     pub(crate) fn join(&self, name: impl AsRef<OsStr>) -> PathBuf {
         self.path().join(Path::new(name.as_ref()))
+    }
+
+    /// A path outside of the project: real for everybody.
+    pub(crate) fn outside(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        self.outside.path().canonicalize().expect("exists").join(Path::new(name.as_ref()))
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -58,7 +77,11 @@ impl Project {
     }
 
     pub(crate) fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+        read(&self.join(name))
+    }
+
+    pub(crate) fn read_outside(&self, name: &str) -> String {
+        read(&self.outside(name))
     }
 
     /// The binary, to be run here, with nothing of an outer agentguard in its environment.
@@ -69,7 +92,8 @@ impl Project {
                 command.env_remove(name);
             }
         }
-        command.env_remove("CI").args(arguments).current_dir(self.path()).stdin(Stdio::null());
+        command.env_remove("CI").env("OUTSIDE", self.outside(""));
+        command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
         command
     }
 
@@ -87,6 +111,20 @@ impl Project {
     pub(crate) fn spawn(&self, options: &[&str], script: &str) -> Child {
         let arguments: Vec<&str> = ["run"].iter().chain(options).chain(&["--", "sh", "-c", script]).copied().collect();
         self.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned")
+    }
+
+    /// Runs an agent up to where its script says [`MEET`], does something else meanwhile, and lets it go on.
+    #[track_caller]
+    pub(crate) fn meanwhile(&self, options: &[&str], script: &str, other: impl FnOnce()) -> Outcome {
+        let child = self.spawn(options, script);
+        wait_until("the agent is there", || self.outside("ready").exists());
+        other();
+        fs::write(self.outside("go"), "").expect("let go");
+        let outcome = Outcome::of(child.wait_with_output().expect("waited"));
+        for name in ["ready", "go"] {
+            fs::remove_file(self.outside(name)).expect("met");
+        }
+        outcome
     }
 
     /// Every record of the log, oldest first, each validated against the schema.
@@ -116,20 +154,43 @@ impl Project {
         names
     }
 
-    /// What is left of ended runs that should be gone: staging, scratch, inputs, tmp, marks, temporary names.
+    /// What is left of ended runs that should be gone: staging, views, scratch, inputs, tmp, marks, temporary names, and
+    /// mount points of views. A run that published changes of a workspace keeps what it displaced, so that it can be taken
+    /// back; a held one what it staged.
     pub(crate) fn leftovers(&self) -> Vec<String> {
+        let records = self.records();
+        let keeps =
+            |record: &RunRecord| record.status == Status::Held || (record.published && record.mode == Mode::Workspace);
+        let keeping: Vec<String> =
+            records.iter().filter(|record| keeps(record)).map(|record| record.run_id.to_string()).collect();
+        let mut runs: BTreeSet<RunId> = records.iter().map(|record| record.run_id).collect();
         let mut left = Vec::new();
         for entry in walkdir::WalkDir::new(self.state()).into_iter().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let parent = entry.path().parent().and_then(Path::file_name).map(OsStr::to_string_lossy);
-            let transient = ["staging", "scratch", "inputs", "tmp"].contains(&name.as_str()) && entry.depth() == 3;
-            let marked = parent.as_deref() == Some("live");
-            if transient || marked || name.starts_with("tmp-") {
+            let parent = parent.as_deref().unwrap_or_default();
+            if entry.depth() == 2 && parent == "runs" {
+                runs.extend(name.parse::<RunId>());
+            }
+            let of_a_run = |names: &[&str]| entry.depth() == 3 && names.contains(&&*name);
+            let transient = of_a_run(&TRANSIENT) || (of_a_run(&STAGED) && !keeping.iter().any(|run| run == parent));
+            if transient || parent == "live" || name.starts_with("tmp-") {
                 left.push(entry.path().display().to_string());
             }
         }
+        let mount_points = runs.iter().map(|run| mount_point(*run)).filter(|path| path.symlink_metadata().is_ok());
+        left.extend(mount_points.map(|path| path.display().to_string()));
         left
     }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+}
+
+/// Where processes of a run find what is theirs alone, if they have a view.
+pub(crate) fn mount_point(run: RunId) -> PathBuf {
+    std::env::temp_dir().join(format!("agentguard-{}", run.short()))
 }
 
 /// What a command came to.
@@ -170,9 +231,18 @@ impl Outcome {
 
 /// Everything about a tree that must not change when a run fails: kind, mode, times, inode, links, content.
 pub(crate) fn exact_state(top: &Path) -> Vec<String> {
+    exact_state_of(top, |_| true)
+}
+
+/// The same of what is wanted; a directory that is not wanted is not entered, except the top.
+pub(crate) fn exact_state_of(top: &Path, wanted: impl Fn(&walkdir::DirEntry) -> bool) -> Vec<String> {
     let mut lines = Vec::new();
-    for entry in walkdir::WalkDir::new(top).sort_by_file_name() {
+    let walk = walkdir::WalkDir::new(top).sort_by_file_name().into_iter();
+    for entry in walk.filter_entry(|entry| entry.depth() == 0 || wanted(entry)) {
         let Ok(entry) = entry else { continue };
+        if !wanted(&entry) {
+            continue;
+        }
         let stat = entry.path().symlink_metadata().expect("stat");
         let content = if stat.is_file() {
             format!("{:?}", fs::read(entry.path()).map(|bytes| agentguard_hash(&bytes)))

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use crate::project::{Project, exact_state, is_root, skip, wait_until};
+use crate::project::{MEET, Project, exact_state, is_root, skip, wait_until};
 
 #[test]
 fn a_directory_is_published_whole_with_modes_times_links_and_empty_directories() {
@@ -62,9 +62,12 @@ fn several_outputs_are_one_commit() {
     );
     assert_eq!(project.last().targets.len(), 4);
     // One of them in the way of somebody else: none is written.
-    let script = "cd $AGENTGUARD_STAGING; echo a2 > a.txt; echo b2 > b.txt; echo mine > $OLDPWD/b.txt";
-    project.run(&["--out-file", "a.txt", "--out-file", "b.txt"], script).exits(122).says("b.txt");
-    assert_eq!((project.read("a.txt"), project.read("b.txt")), ("a\n".into(), "mine\n".into()));
+    let script = format!("cd $AGENTGUARD_STAGING; echo a2 > a.txt; echo b2 > b.txt; {MEET}");
+    let theirs = || {
+        project.write("b.txt", "theirs\n");
+    };
+    project.meanwhile(&["--out-file", "a.txt", "--out-file", "b.txt"], &script, theirs).exits(122).says("b.txt");
+    assert_eq!((project.read("a.txt"), project.read("b.txt")), ("a\n".into(), "theirs\n".into()));
 }
 
 #[test]
@@ -107,19 +110,15 @@ fn no_lost_update_a_change_by_somebody_else_is_a_conflict_and_survives() {
     for edit in edits {
         let project = Project::new();
         project.write("report/a", "old");
-        let script = format!("echo mine > $AGENTGUARD_STAGING/a; T=$PWD/report; {edit}; cd /; rm -rf x");
-        let after = {
-            let copy = Project::new();
-            copy.write("report/a", "old");
-            let status = std::process::Command::new("sh")
-                .args(["-c", &format!("T=$PWD/report; {edit}")])
-                .current_dir(copy.path())
-                .status()
-                .expect("edited");
-            assert!(status.success());
-            content(&copy)
+        let mut after = Vec::new();
+        let theirs = || {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &format!("T=$PWD/report; {edit}")]).current_dir(project.path());
+            assert!(shell.status().expect("edited").success());
+            after = content(&project);
         };
-        project.run(&["--out", "report"], &script).exits(122).says("changed by somebody else");
+        let script = format!("echo mine > $AGENTGUARD_STAGING/a; {MEET}");
+        project.meanwhile(&["--out", "report"], &script, theirs).exits(122).says("changed by somebody else");
         assert_eq!(content(&project), after, "{edit}");
         let record = project.last();
         assert_eq!(record.error_class.expect("a class").to_string(), "publish_failed");
@@ -144,7 +143,8 @@ fn content(project: &Project) -> Vec<String> {
 #[test]
 fn a_target_that_appears_meanwhile_is_a_conflict() {
     let project = Project::new();
-    project.run(&["--out", "report"], "echo mine > $AGENTGUARD_STAGING/a; mkdir report").exits(122);
+    let theirs = || std::fs::create_dir(project.join("report")).expect("made");
+    project.meanwhile(&["--out", "report"], &format!("echo mine > $AGENTGUARD_STAGING/a; {MEET}"), theirs).exits(122);
     assert_eq!(std::fs::read_dir(project.join("report")).expect("theirs").count(), 0);
 }
 
@@ -166,7 +166,7 @@ fn a_staged_file_that_changes_after_verification_began_refuses_the_commit() {
         // Verify finds staging beside its own copy, as a process that the agent left behind would.
         let verify = format!("S=$(dirname $(dirname $AGENTGUARD_RESULT))/staging; {edit}");
         let outcome = project.run(
-            &["--out", "report", "--verify", &verify],
+            &["--isolation", "none", "--out", "report", "--verify", &verify],
             "echo a > $AGENTGUARD_STAGING/a; echo b > $AGENTGUARD_STAGING/b",
         );
         if edit.starts_with("touch") {
@@ -179,6 +179,21 @@ fn a_staged_file_that_changes_after_verification_began_refuses_the_commit() {
         assert_eq!(project.last().error.expect("an error").kind.to_string(), "modified_after_verify");
         assert!(!project.join("report").exists());
     }
+}
+
+#[test]
+fn in_a_view_verify_cannot_reach_what_the_agent_staged() {
+    let project = Project::new();
+    // By its own path, by that of the process that started it, and wherever it may show by its name.
+    let verify = "S=.agentguard/runs/$AGENTGUARD_RUN_ID/staging; test -e $S && exit 91; mkdir -p $S; echo late > $S/a; \
+                  test -e /proc/$PPID/root$PWD/.agentguard/runs/$AGENTGUARD_RUN_ID/journal && exit 92; \
+                  test -e /proc/$PPID/cwd/.agentguard/runs/$AGENTGUARD_RUN_ID/journal && exit 93; \
+                  find ${AGENTGUARD_RESULT%/*} $PWD/report -name a -exec sh -c 'echo late > \"$1\"' - {} \\;; \
+                  cat $AGENTGUARD_RESULT/a";
+    project.run(&["--out", "report", "--verify", verify], "echo a > $AGENTGUARD_STAGING/a").exits(0);
+    assert_eq!(project.read("report/a"), "a\n");
+    let log = project.state().join("runs").join(project.last().run_id.to_string()).join("verify-1.log");
+    assert_eq!(std::fs::read_to_string(log).expect("log"), "late\n", "what it wrote was its own copy");
 }
 
 #[test]
@@ -210,13 +225,34 @@ fn a_file_hard_linked_to_one_outside_is_published_as_a_copy() {
     project.write("private", "secret\n");
     project
         .run(
-            &["--out", "report"],
+            &["--isolation", "none", "--out", "report"],
             "ln $PWD/private $AGENTGUARD_STAGING/a; ln $AGENTGUARD_STAGING/a $AGENTGUARD_STAGING/b",
         )
         .exits(0);
     let ino = |name: &str| project.join(name).metadata().expect("stat").ino();
     assert_ne!(ino("report/a"), ino("private"), "writing to the report must not write to the private file");
     assert_eq!(project.read("report/a"), "secret\n");
+}
+
+#[test]
+fn in_a_view_nothing_outside_can_be_hard_linked_into_staging() {
+    let project = Project::new();
+    project.write("private", "secret\n");
+    std::fs::write(project.outside("private"), "secret\n").expect("written");
+    let script = "for from in $PWD/private $OUTSIDE/private; do python3 - $from <<'END' || exit 9\n\
+                  import errno, os, sys\n\
+                  try: os.link(sys.argv[1], os.environ['AGENTGUARD_STAGING'] + '/a')\n\
+                  except OSError as error: sys.exit(error.errno != errno.EXDEV)\n\
+                  sys.exit(8)\nEND\n\
+                  done; cd $AGENTGUARD_STAGING; echo own > b; ln b c";
+    project.run(&["--out", "report"], script).exits(0);
+    let stat = |name: &str| project.join(name).metadata().expect("stat");
+    assert_eq!(
+        (stat("report/b").ino(), stat("report/b").nlink()),
+        (stat("report/c").ino(), 2),
+        "its own links are kept"
+    );
+    assert_eq!(stat("private").nlink(), 1);
 }
 
 #[test]
@@ -288,7 +324,9 @@ fn outputs_on_another_filesystem_are_published_atomically_too() {
     }
     let there = other.path().join("out");
     let there = there.to_str().expect("UTF-8");
-    project.run(&["--out", there], "test $(dirname $(dirname $AGENTGUARD_STAGING)) = $(dirname $THERE) || exit 9; echo one > $AGENTGUARD_STAGING/a").exits(9);
+    let staging =
+        project.run(&["--isolation", "none", "--out", there], "echo $AGENTGUARD_STAGING; exit 9").exits(9).text();
+    assert_eq!(std::path::Path::new(staging.trim()).ancestors().nth(2), Some(other.path()), "beside the target");
     for version in ["one", "two"] {
         project.run(&["--out", there], &format!("echo {version} > $AGENTGUARD_STAGING/a")).exits(0);
         assert_eq!(std::fs::read_to_string(other.path().join("out/a")).expect("published"), format!("{version}\n"));
@@ -373,17 +411,16 @@ fn fifty_concurrent_runs_are_fifty_lines_and_no_publish_is_lost() {
 #[test]
 fn concurrent_runs_on_one_target_publish_or_conflict_and_never_overwrite() {
     let project = Project::new();
-    project.write("gate", "");
     let children: Vec<_> = (0..8)
         .map(|number| {
             let script = format!(
-                "touch s{number}; while [ -e gate ]; do sleep 0.01; done; echo {number} > $AGENTGUARD_STAGING/n"
+                "touch $OUTSIDE/s{number}; while [ ! -e $OUTSIDE/go ]; do sleep 0.01; done; echo {number} > $AGENTGUARD_STAGING/n"
             );
             project.spawn(&["--out", "report"], &script)
         })
         .collect();
-    wait_until("all have begun", || (0..8).all(|number| project.join(format!("s{number}")).exists()));
-    std::fs::remove_file(project.join("gate")).expect("gate");
+    wait_until("all have begun", || (0..8).all(|number| project.outside(format!("s{number}")).exists()));
+    std::fs::write(project.outside("go"), "").expect("let go");
     let codes: Vec<_> =
         children.into_iter().map(|child| child.wait_with_output().expect("waited").status.code()).collect();
     assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use agentguard::sys::crash::POINTS;
 
-use crate::project::{Outcome, Project, exact_state};
+use crate::project::{MEET, Outcome, Project, exact_state};
 
 /// Two targets, one that exists and one that does not, inputs, a verify command: every point of a publish is passed.
 const RUN: [&str; 14] = [
@@ -165,16 +165,12 @@ fn a_target_changed_between_crash_and_recovery_is_not_overwritten() {
 #[test]
 fn a_run_that_is_alive_is_left_alone() {
     let project = scene();
-    let child = project.spawn(
-        &["--out", "x"],
-        "touch started; while [ ! -e go ]; do sleep 0.01; done; echo x > $AGENTGUARD_STAGING/x",
-    );
-    crate::project::wait_until("it has started", || project.join("started").exists());
-    let said = project.ag(&["recover"]).exits(0);
-    assert_eq!(said.text(), "nothing to recover\n");
-    project.write("go", "");
-    Outcome::of(child.wait_with_output().expect("waited")).exits(0);
-    assert_eq!(project.records().len(), 1);
+    let recover = || {
+        let said = project.ag(&["recover"]).exits(0);
+        assert_eq!(said.text(), "nothing to recover\n");
+    };
+    project.meanwhile(&["--out", "x"], &format!("{MEET}; echo x > $AGENTGUARD_STAGING/x"), recover).exits(0);
+    assert_eq!((project.records().len(), project.read("x/x")), (1, "x\n".to_owned()));
 }
 
 #[test]

@@ -43,11 +43,13 @@ fn a_commit_whose_staging_was_taken_away_is_not_called_complete() {
 #[test]
 fn standard_input_from_a_file_is_what_it_was_when_the_agent_began() {
     let project = Project::new();
-    let input = project.write("in.txt", "one\n");
-    let script = "cat > $AGENTGUARD_STAGING/x; echo two > in.txt";
+    let input = project.outside("in.txt");
+    std::fs::write(&input, "one\n").expect("written");
+    let script = "cat > $AGENTGUARD_STAGING/x; echo two > $OUTSIDE/in.txt";
     let mut command = project.command(&["run", "--out", "o", "--", "sh", "-c", script]);
     let output = command.stdin(std::fs::File::open(input).expect("input")).output().expect("runs");
     Outcome::of(output).exits(0);
+    assert_eq!(project.read_outside("in.txt"), "two\n");
     project.ag(&["replay", "@"]).exits(0).says("reproduced");
 }
 
@@ -103,9 +105,9 @@ fn a_full_state_directory_does_not_cut_the_agents_input() {
 #[test]
 fn a_signal_while_output_is_still_on_its_way_cancels_the_run() {
     let project = Project::new();
-    let script = "head -c 500000 /dev/zero; echo x > $AGENTGUARD_STAGING/f; touch done";
+    let script = "head -c 500000 /dev/zero; echo x > $AGENTGUARD_STAGING/f; touch $OUTSIDE/done";
     let mut child = project.spawn(&["--out", "d"], script);
-    wait_until("the agent is done or blocked", || project.join("done").exists());
+    wait_until("the agent is done or blocked", || project.outside("done").exists());
     // Nobody reads: agentguard waits for its reader, and is told to stop.
     std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
     wait_until("it ends", || matches!(child.try_wait(), Ok(Some(_))));
@@ -125,12 +127,12 @@ fn a_stopped_agent_whose_output_nobody_reads_does_not_hold_agentguard() {
 #[test]
 fn a_process_that_floods_the_pipe_after_the_agent_does_not_hold_agentguard() {
     let project = Project::new();
-    let script = "setsid sh -c 'echo $$ > flood; exec yes' & while [ ! -s flood ]; do sleep 0.01; done; echo 1 > $AGENTGUARD_STAGING/f";
+    let script = "cd $OUTSIDE; setsid sh -c 'echo $$ > flood; exec yes' & while [ ! -s $OUTSIDE/flood ]; do sleep 0.01; done; echo 1 > $AGENTGUARD_STAGING/f";
     let mut child = project.spawn(&["--out", "d"], script);
     let mut out = child.stdout.take().expect("a pipe");
     let reader = std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
     wait_until("it ends", || matches!(child.try_wait(), Ok(Some(_))));
-    std::process::Command::new("kill").args(["-9", project.read("flood").trim()]).status().expect("kill");
+    std::process::Command::new("kill").args(["-9", project.read_outside("flood").trim()]).status().expect("kill");
     reader.join().expect("reader").expect("read");
     assert_eq!(child.wait().expect("waited").code(), Some(0));
 }
@@ -207,16 +209,17 @@ fn a_directory_that_cannot_be_swapped_is_refused_before_anything_is_spawned() {
     let project = Project::new();
     project.write("report/a", "x");
     std::fs::set_permissions(project.join("report"), std::fs::Permissions::from_mode(0o555)).expect("mode");
-    project.run(&["--out", "report"], "touch spawned").exits(125).says("chmod u+w");
-    assert!(!project.join("spawned").exists());
+    project.run(&["--out", "report"], "touch $OUTSIDE/spawned").exits(125).says("chmod u+w");
+    assert!(!project.outside("spawned").exists());
     std::fs::set_permissions(project.join("report"), std::fs::Permissions::from_mode(0o755)).expect("mode");
 }
 
 #[test]
 fn a_record_that_cannot_be_written_refuses_the_run_and_options_of_an_outer_run_do_not_leak() {
     let project = Project::new();
-    project.run(&["--out", "o", "--record", "/nonexistent/r.json"], "touch spawned").exits(125).says("--record");
-    assert!(!project.join("spawned").exists());
+    let options = ["--out", "o", "--record", "/nonexistent/r.json"];
+    project.run(&options, "touch $OUTSIDE/spawned").exits(125).says("--record");
+    assert!(!project.outside("spawned").exists());
     let mut command =
         project.command(&["run", "--", "sh", "-c", "echo ${AGENTGUARD_OUT-unset}; echo x > $AGENTGUARD_STAGING/x"]);
     let outcome = Outcome::of(command.env("AGENTGUARD_OUT", "o").output().expect("runs")).exits(0);

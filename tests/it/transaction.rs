@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use agentguard::model::Digest;
-use agentguard::store::transaction::{ApplyError, Plan, ReadPlanError, apply, check, complete, forget, reverse};
+use agentguard::store::transaction::{
+    Action, ApplyError, Plan, ReadPlanError, apply, check, complete, forget, reverse,
+};
 
 use crate::transaction_scene::{Directories, KINDS, Kind, Scene, commit, exact, set_mode, set_mtime, shape};
 
@@ -92,6 +94,31 @@ fn a_tree_of_changes_is_applied_whole_and_undone_whole() {
     let undo = reverse(&plan).expect("reversed");
     commit(&undo).map(drop).expect("undone");
     assert_eq!(exact(&live("")), old);
+}
+
+#[test]
+fn a_directory_that_its_owner_may_not_even_search_afterwards_is_undone_too() {
+    let scene = Scene::new();
+    for top in [scene.live(""), scene.new_one("")] {
+        fs::create_dir_all(top.join("d/e")).expect("made");
+        set_mtime(&top.join("d/e"), 1_000_000_000);
+    }
+    fs::write(scene.live("d/e/edit"), "old").expect("written");
+    fs::write(scene.new_one("d/e/edit"), "new").expect("written");
+    for name in ["d/e", "d"] {
+        set_mode(&scene.new_one(name), 0o711);
+    }
+    let old = exact(&scene.live(""));
+    let mut plan = scene.plan(Directories::Merged);
+    for operation in &mut plan.operations {
+        if let Action::Adjust { after, .. } = &mut operation.action {
+            after.mode = if operation.path.as_bytes() == b"d" { 0o000 } else { 0o111 };
+        }
+    }
+    commit(&plan).map(drop).expect("applied");
+    assert_eq!(scene.live("d").metadata().expect("stat").permissions().mode() & 0o7777, 0o000);
+    commit(&reverse(&plan).expect("reversed")).map(drop).expect("undone");
+    assert_eq!(exact(&scene.live("")), old);
 }
 
 #[test]

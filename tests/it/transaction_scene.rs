@@ -36,7 +36,11 @@ impl Drop for Scene {
 
 impl Scene {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("ag-transaction-").tempdir().expect("temporary directory");
+        Self::below(&std::env::temp_dir())
+    }
+
+    pub(crate) fn below(parent: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("ag-transaction-").tempdir_in(parent).expect("temporary directory");
         for name in ["live", "new", "aside"] {
             fs::create_dir(dir.path().join(name)).expect("made");
         }
@@ -276,4 +280,18 @@ pub(crate) fn set_mtime(path: &Path, seconds: i64) {
     let time = Timespec { tv_sec: seconds, tv_nsec: 123_456_789 };
     let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("time");
+}
+
+/// What stands at a path and what is in it, both of one moment, and without waiting for the clock to tick.
+pub(crate) fn seen_now(path: &Path) -> (agentguard::store::transaction::Seen, String) {
+    use std::io::Read as _;
+    loop {
+        let mut file = fs::File::open(path).expect("opened");
+        let stat = agentguard::sys::walk::stat_of(&file).expect("stat");
+        let mut content = String::new();
+        file.read_to_string(&mut content).expect("read");
+        if agentguard::sys::walk::stat_of(&file).expect("stat") == stat {
+            return (agentguard::store::transaction::Seen::of(&stat), content);
+        }
+    }
 }

@@ -20,6 +20,30 @@ pub fn escape(bytes: &[u8]) -> String {
     shown
 }
 
+/// One line of a text as a terminal shows it and does not obey it: as [`escape()`], but for tabs and backslashes, which
+/// stay as they are. `marks` stand around what was spelled out, so that it can be told from text that reads the same.
+pub fn escape_line(line: &[u8], marks: (&str, &str)) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let spell_out = |shown: &mut String, push: &dyn Fn(&mut String)| {
+        shown.push_str(marks.0);
+        push(shown);
+        shown.push_str(marks.1);
+    };
+    for chunk in line.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter {
+                '\t' | '\\' => shown.push(letter),
+                hidden if is_unsafe(hidden) => spell_out(&mut shown, &|shown| push_escaped(shown, hidden)),
+                visible => shown.push(visible),
+            }
+        }
+        for byte in chunk.invalid() {
+            spell_out(&mut shown, &|shown| push_hex(shown, *byte));
+        }
+    }
+    shown
+}
+
 fn push_escaped(shown: &mut String, letter: char) {
     match letter {
         '\n' => shown.push_str("\\n"),
@@ -111,6 +135,13 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_text_keeps_its_tabs_and_backslashes_and_has_the_rest_marked() {
+        assert_eq!(escape_line(b"\ta\\b\x1b[31m\r", ("", "")), "\ta\\b\\x1b[31m\\x0d");
+        assert_eq!(escape_line("\u{202e}x\u{9b}".as_bytes(), ("<", ">")), "<\\u{202e}>x<\\u{9b}>");
+        assert_eq!(escape_line(b"\xff", ("<", ">")), "<\\xff>");
+    }
+
+    #[test]
     fn quoting_is_as_light_as_the_word_allows() {
         let quoted = |words: &[&[u8]]| shell_quote(&words.iter().map(|word| Text(word.to_vec())).collect::<Vec<_>>());
         assert_eq!(quoted(&[b"python3", b"-m", b"a.b", b"--x=1"]), "python3 -m a.b --x=1");
@@ -134,6 +165,7 @@ mod tests {
         #[test]
         fn no_bytes_reach_the_terminal_as_a_control(bytes in hostile()) {
             prop_assert!(!obeyed(&escape(&bytes)));
+            prop_assert!(!obeyed(&escape_line(&bytes, ("", "")).replace('\t', "")));
             prop_assert!(!obeyed(&shell_quote(&[Text(bytes)])));
         }
 

@@ -8,7 +8,7 @@ mod table;
 
 use std::io;
 
-pub use escape::{escape, shell_quote};
+pub use escape::{escape, escape_line, shell_quote};
 pub use figures::{byte_count, cost, duration, duration_between, local_time, tokens};
 pub use json::indent_json;
 pub use table::{Cell, Paint, Table, Tint, truncate};

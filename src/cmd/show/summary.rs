@@ -73,6 +73,9 @@ impl Page<'_> {
         fact(text, "cost", &format!("{}{}", cost(run.cost_usd), source.unwrap_or_default()));
         fact(text, "inputs", &hash(run.input_hash));
         fact(text, "outputs", &hash(run.output_hash));
+        if run.mode == Mode::Workspace {
+            fact(text, "changes", &format!("agentguard diff {}", run.run_id.short()));
+        }
         if let Some(drift) = run.input_drift.as_ref().filter(|drift| drift.count > 0) {
             fact(text, "drift", &format!("{} inputs changed under the run: {}", drift.count, names(&drift.paths)));
         }

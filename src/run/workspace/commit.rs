@@ -19,7 +19,7 @@ use crate::store::staged::{self, PlanError, Staged};
 use crate::store::transaction::{self, ApplyError, Plan};
 use crate::sys::{clock, crash, lock};
 
-use super::{ASIDE, Origin, PLAN, ROOT_NAME, UPPER};
+use super::{Origin, PLAN, ROOT_NAME, UPPER, near};
 use crate::run::seal::sealing_policy;
 
 /// How long a commit waits for another one on the same workspace.
@@ -78,10 +78,10 @@ fn still_sealed(life: &Life, sealed: &Sealed) -> Result<(), Failure> {
 
 /// Everything that can be refused, and everything that must be durable before the intention.
 fn prepare(life: &Life, origin: &Origin, staged: &Staged) -> Result<Plan, Failure> {
-    let (upper, aside) = (life.dir.join(UPPER), life.dir.join(ASIDE));
-    crate::store::state_dir::make_private_directory(&aside)
-        .map_err(|error| Failure::new(ErrorKind::PublishIo, format!("cannot make {aside:?}: {error}")))?;
-    let plan = staged::plan(&origin.workspace(), &upper, &aside, staged).map_err(|error| match &error {
+    let near = near::bring(life, &origin.policy).map_err(|error| {
+        Failure::new(ErrorKind::PublishIo, format!("what is staged cannot be brought near the workspace: {error}"))
+    })?;
+    let plan = staged::plan(&origin.workspace(), &near.upper, &near.aside, staged).map_err(|error| match &error {
         PlanError::Conflict { paths } => conflict(paths.iter().map(|path| path.to_string_lossy().into_owned())),
         _ => publish_io(&error),
     })?;

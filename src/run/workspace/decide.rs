@@ -23,7 +23,7 @@ use crate::store::{transaction, trash};
 use crate::sys::clock;
 
 use super::commit::{commit, intend, lock_workspace, read_plan, refused, roll_forward, upper_roots};
-use super::{Origin, UPPER, skipped_paths};
+use super::{Origin, UPPER, near, skipped_paths};
 
 /// What came of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,9 +137,7 @@ pub fn undo(state: &StateDir, run_id: RunId) -> Result<Decision, DecideError> {
             published = Some(plan);
             Ok(())
         }
-        Standing::Replaced => {
-            Err("replaced its targets whole (--out): what they were before is not kept".to_owned())
-        }
+        Standing::Replaced => Err("replaced its targets whole (--out): what they were before is not kept".to_owned()),
         other => Err(format!("{}: only a published run can be taken back", describe(&other))),
     })?;
     let life = reopen(life, Purpose::Undo)?;
@@ -163,6 +161,10 @@ fn take_back(life: Life, published: &PlanFile) -> Stage<Life> {
         Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
     };
     let refuse = |life: Life, failure| life.end(Status::Failed, Some(failure), AgentExit::default());
+    if near::was_brought(&plan, life.dir.run_id()) {
+        let why = "what it displaced was not kept: its state directory lies on another filesystem than the workspace";
+        return Err(refuse(life, Failure::new(ErrorKind::PublishIo, why)));
+    }
     let _lock = match lock_workspace(plan.root.as_path()) {
         Ok(lock) => lock,
         Err(failure) => return Err(refuse(life, failure)),
@@ -171,9 +173,9 @@ fn take_back(life: Life, published: &PlanFile) -> Stage<Life> {
     let plan = match reversed {
         Ok(plan) => plan,
         Err(error) => {
-        let mut failure = refused(&error);
-        failure.message = failure.message.replace("since the run began", "since it was published");
-        return Err(refuse(life, failure));
+            let mut failure = refused(&error);
+            failure.message = failure.message.replace("since the run began", "since it was published");
+            return Err(refuse(life, failure));
         }
     };
     let life = intend(life, &plan, UNDO_PLAN, Changes::default())?;
@@ -266,6 +268,7 @@ fn close(run_id: RunId, decided: Stage<Life>, purpose: Purpose) -> Result<Decisi
             (life, Some(told.unwrap_or_else(|| Failure::new(ErrorKind::PublishIo, "it was taken back"))))
         }
     };
+    near::sweep(life.spec.workspace.as_ref(), run_id);
     let closed = Event::Closed(Closed { time: clock::now(), purpose, failure: failure.clone() });
     let journal = |source| DecideError::Journal { run_id, source };
     life.journal.append(closed).map_err(journal)?;

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::model::EntryKind;
 use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, Judgement};
 use crate::model::spec::OnDrift;
-use crate::model::EntryKind;
 use crate::rules::expectation::{Limits, ResultSummary, objection};
 use crate::run::ended::{Ended, Stage};
 use crate::run::judge::{check_one, glob_sets, write_changes};
@@ -59,8 +59,7 @@ fn first_objection(sealed: &SealedWorkspace) -> Option<Failure> {
     }
     let summary = summarise(sealed);
     let limits = Limits { files: gate.max_files, bytes: gate.max_bytes.map(|size| size.0) };
-    objection(&summary, limits)
-        .or_else(|| protect::objection(life, &sealed.origin, &sealed.staged.changes.paths))
+    objection(&summary, limits).or_else(|| protect::objection(life, &sealed.origin, &sealed.staged.changes.paths))
 }
 
 /// What the pure gate needs to know of the changes.

@@ -4,6 +4,7 @@
 pub mod commit;
 pub mod decide;
 pub mod judge;
+pub mod near;
 pub mod protect;
 pub mod seal;
 

@@ -15,13 +15,16 @@ use crate::run::seal::{sealing_policy, status_of};
 use crate::run::signals::{Signals, Worked, interruptible};
 use crate::run::snapshot::{cancelled, capture_policy, workspace_root};
 use crate::store::change_set::{self, output_hash};
-use crate::store::snapshot::{CaptureRoot, Sealed, SnapshotStore, hash_roots};
+use crate::store::snapshot::{CaptureRoot, Durability, KeepLimit, Sealed, SnapshotStore, hash_roots};
 use crate::store::staged::{Staged, compare};
 use crate::sys::clock;
 use crate::view::clone_copy::{Afterwards, harvest};
 
 use super::commit::upper_roots;
 use super::{Origin, UPPER};
+
+/// What is kept of the new contents, so that `diff` can show them later.
+const KEPT: KeepLimit = KeepLimit { per_file: 4 << 20, total: 256 << 20 };
 
 /// A run whose agent succeeded and whose changes are sealed.
 #[derive(Debug)]
@@ -123,10 +126,23 @@ fn read(
     origin: &Origin,
     drift: impl FnOnce(&Origin) -> Result<InputDrift, Failure>,
 ) -> Result<Read, Failure> {
-    let _ = store;
-    let (sealed, contents) = (hash_roots(roots, &sealing_policy()).map_err(|error| failed(&error))?, None);
+    // A layer with nothing in it (but the note that hides the state directory) needs no pack.
+    let is_empty = roots.iter().all(|root| holds_nothing(&root.path));
+    let (sealed, contents) = if is_empty {
+        (hash_roots(roots, &sealing_policy()).map_err(|error| failed(&error))?, None)
+    } else {
+        let kept = store.seal_roots(roots, &sealing_policy(), KEPT, Durability::Deferred);
+        kept.map(|(sealed, contents)| (sealed, Some(contents))).map_err(|error| failed(&error))?
+    };
     let staged = compare(&origin.workspace(), &sealed).map_err(|error| failed(&error))?;
     Ok(Read { sealed, contents, staged, drift: drift(origin)? })
+}
+
+/// Whether a layer has nothing but whiteouts at its top.
+fn holds_nothing(upper: &std::path::Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    let is_whiteout = |entry: std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_char_device());
+    std::fs::read_dir(upper).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(is_whiteout)))
 }
 
 fn warn_about_drift(drift: &InputDrift, progress: &Arc<dyn Progress>) {

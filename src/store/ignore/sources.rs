@@ -50,7 +50,7 @@ impl Sources {
     }
 
     /// Whether anything is ignored at all.
-    pub(super) fn is_used(&self) -> bool {
+    pub(in crate::store) fn is_used(&self) -> bool {
         self.user.is_some()
     }
 

@@ -69,7 +69,7 @@ impl Baseline {
             key: nothing,
             input_hash: manifest.root_digest(),
             manifest: manifest.digest(),
-            pack: manifest.own_pack.unwrap_or(nothing),
+            pack: manifest.own_pack.map_or(nothing, |(_, pack)| pack),
             entries: entries.len() as u64,
             packs: 0,
             files,

@@ -20,17 +20,26 @@ pub(super) enum Finding<'a> {
 
 /// One directory on both sides; none where it was or is none.
 struct Level<'a> {
+    /// The directory's entry then.
+    above: Option<BaseEntry<'a>>,
     base: Option<Peekable<Siblings<'a>>>,
     nodes: Peekable<std::slice::Iter<'a, Node>>,
     path_len: usize,
 }
 
-/// Calls `visit` with every path of either side, directories before what is in them.
-pub(super) fn compare<'a>(base: Siblings<'a>, tree: &'a Tree, mut visit: impl FnMut(&[u8], Finding<'a>)) {
+/// Calls `visit` with every path of either side, directories before what is in them, and with the entry that its
+/// directory had then.
+pub(super) fn compare<'a>(
+    base: Siblings<'a>,
+    tree: &'a Tree,
+    mut visit: impl FnMut(&[u8], Option<BaseEntry<'a>>, Finding<'a>),
+) {
     let mut path = Vec::new();
-    let mut levels = vec![Level { base: Some(base.peekable()), nodes: tree.roots.iter().peekable(), path_len: 0 }];
+    let mut levels =
+        vec![Level { above: None, base: Some(base.peekable()), nodes: tree.roots.iter().peekable(), path_len: 0 }];
     while let Some(level) = levels.last_mut() {
         path.truncate(level.path_len);
+        let above = level.above;
         let Some(finding) = level.next() else {
             levels.pop();
             continue;
@@ -44,11 +53,12 @@ pub(super) fn compare<'a>(base: Siblings<'a>, tree: &'a Tree, mut visit: impl Fn
             path.push(b'/');
         }
         path.extend_from_slice(base.map_or_else(|| node.map_or(&b""[..], |node| &node.name), |base| base.name()));
-        visit(&path, finding);
+        visit(&path, above, finding);
         let dir = base.and_then(|base| base.dir());
         let nodes = node.filter(|node| node.kind == EntryKind::Directory).map(|node| &tree.dirs[node.dir as usize]);
         if dir.is_some() || nodes.is_some() {
             levels.push(Level {
+                above: base.filter(|_| dir.is_some()),
                 base: dir.map(|dir| dir.children().peekable()),
                 nodes: nodes.map_or(&[][..], |nodes| nodes).iter().peekable(),
                 path_len: path.len(),

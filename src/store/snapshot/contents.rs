@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::large;
-use super::layout::{Layout, StoreError};
+use super::layout::{Layout, Shelf, StoreError, pack_in};
 use super::manifest::{Location, Manifest, ManifestEntry, ParseManifestError};
 use super::pack::{Damage, Pack};
 use super::pack_writer::lock;
@@ -41,25 +41,29 @@ pub enum LoadError {
         #[source]
         source: ParseManifestError,
     },
-    /// The manifest does not say where a content is: it was only hashed.
+    /// The manifest does not say where a content is: it was only hashed; or it was kept for showing it, and is lost.
     #[error("no content is kept for {0}")]
     NotKept(Digest),
 }
 
 /// Reads a manifest from its pack.
 pub(super) fn load(layout: &Layout, snapshot: &SnapshotRef) -> Result<Manifest, LoadError> {
-    let path = layout.pack(snapshot.pack);
+    // A capture and a seal of the same trees have packs of the same name: the one that is relied on comes first.
+    let is_only_kept = !layout.pack(snapshot.pack).exists() && pack_in(&layout.kept, snapshot.pack).exists();
+    let shelf = if is_only_kept { Shelf::Kept } else { Shelf::Packs };
+    let path = pack_in(layout.shelf(shelf), snapshot.pack);
     let damaged = |damage| LoadError::Damaged { path: path.clone(), damage };
     let pack = Pack::open(&path, snapshot.pack)?.map_err(damaged)?;
     let bytes = pack.read(snapshot.manifest).map_err(damaged)?;
     let mut manifest =
         Manifest::from_bytes(bytes).map_err(|source| LoadError::Manifest { path: path.clone(), source })?;
-    manifest.own_pack = Some(snapshot.pack);
+    manifest.own_pack = Some((shelf, snapshot.pack));
     Ok(manifest)
 }
 
 /// The packs of one manifest, opened as they are needed.
-pub(super) struct Contents<'a> {
+#[derive(Debug)]
+pub struct Contents<'a> {
     layout: &'a Layout,
     manifest: &'a Manifest,
     packs: Mutex<HashMap<Digest, Arc<Pack>>>,
@@ -70,20 +74,20 @@ impl<'a> Contents<'a> {
         Self { layout, manifest, packs: Mutex::default() }
     }
 
-    fn pack(&self, name: Digest) -> Result<Arc<Pack>, LoadError> {
+    fn pack(&self, name: Digest, path: &Path) -> Result<Arc<Pack>, LoadError> {
         let mut packs = lock(&self.packs);
         if let Some(pack) = packs.get(&name) {
             return Ok(Arc::clone(pack));
         }
-        let path = self.layout.pack(name);
-        let opened = Pack::open(&path, name)?.map_err(|damage| LoadError::Damaged { path, damage })?;
+        let damaged = |damage| LoadError::Damaged { path: path.to_path_buf(), damage };
+        let opened = Pack::open(path, name)?.map_err(damaged)?;
         let pack = Arc::new(opened);
         packs.insert(name, Arc::clone(&pack));
         Ok(pack)
     }
 
-    /// The whole content of a file entry.
-    pub(super) fn read(&self, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
+    /// The whole content of an entry (of a link its target, of anything else but a file nothing), hashed again.
+    pub fn read(&self, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
         match entry.location {
             _ if entry.kind == EntryKind::Symlink => Ok(entry.target().to_vec()),
             _ if entry.kind != EntryKind::File || entry.size == 0 => Ok(Vec::new()),
@@ -95,10 +99,17 @@ impl<'a> Contents<'a> {
 
     fn with_small<T>(&self, entry: &ManifestEntry, take: impl FnOnce(&[u8]) -> T) -> Result<T, LoadError> {
         let name = self.manifest.pack_of(entry).ok_or(LoadError::NotKept(entry.digest))?;
-        let pack = self.pack(name)?;
-        let bytes =
-            pack.read(entry.digest).map_err(|damage| LoadError::Damaged { path: self.layout.pack(name), damage })?;
-        Ok(take(bytes))
+        let shelf = match (entry.location, self.manifest.own_pack) {
+            (Location::Own, Some((shelf, _))) => shelf,
+            _ => Shelf::Packs,
+        };
+        let path = pack_in(self.layout.shelf(shelf), name);
+        let read = self.pack(name, &path).and_then(|pack| match pack.read(entry.digest) {
+            Ok(bytes) => Ok(take(bytes)),
+            Err(damage) => Err(LoadError::Damaged { path, damage }),
+        });
+        // A pack that nothing relies on may be lost in a power cut.
+        read.map_err(|error| if shelf == Shelf::Kept { LoadError::NotKept(entry.digest) } else { error })
     }
 
     fn read_large(&self, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
@@ -169,7 +180,9 @@ pub struct Problem {
 /// Re-hashes everything.
 pub(super) fn check(layout: &Layout) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for path in files_in(&layout.packs, &mut problems) {
+    let mut packs = files_in(&layout.packs, &mut problems);
+    packs.extend(files_in(&layout.kept, &mut problems));
+    for path in packs {
         let name = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         let wrong = match name.map(|name| Pack::open(&path, name)) {
             None => vec!["is not named like a pack".to_owned()],

@@ -55,7 +55,7 @@ pub(super) fn drift(baseline: &Baseline, roots: &[CaptureRoot], policy: &Capture
     };
     let gathered = survey.take()?;
     let mut drift = Drift::default();
-    compare(baseline.roots(), &gathered.tree, |path, finding| {
+    compare(baseline.roots(), &gathered.tree, |path, _, finding| {
         let count = match finding {
             Finding::Both(base, node) if is_same(&base, node, &gathered.tree) => return,
             Finding::Both(..) => &mut drift.changed,

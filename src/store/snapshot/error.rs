@@ -20,6 +20,9 @@ pub enum CaptureError {
     /// A root's name is no path below the project and no absolute path.
     #[error("not a name for an input: {}", .0.to_string_lossy())]
     RootName(Text),
+    /// The snapshot has no root of this name.
+    #[error("the snapshot has no {}", .0.to_string_lossy())]
+    NoSuchRoot(Text),
     /// More new bytes than allowed; nothing was stored.
     #[error("more than {} of new content", ByteSize(*limit_bytes))]
     TooLarge {

@@ -13,7 +13,7 @@ use super::manifest::Extras;
 use super::pack_writer::lock;
 use super::policy::{CapturePolicy, CaptureProgress, CaptureRoot};
 use super::read::{Reader, Sink};
-use super::special::Special;
+use super::special::{OverlayMark, Special, mark_of};
 use super::table::StatTable;
 use super::table_header::{Facts, Header};
 use super::tree::{Encoded, Node, Tree};
@@ -21,7 +21,7 @@ use super::visit::SystemTick;
 use crate::model::{Digest, Text};
 use crate::store::ignore::{Entered, Rules, Sources, Watched, Whereabouts};
 use crate::sys::walk::{self, Name};
-use crate::sys::xattr;
+use crate::sys::xattr::{self, Xattr};
 
 /// Directories with more names are shared out.
 const SPLIT_NAMES: usize = 1024;
@@ -73,6 +73,7 @@ pub(super) struct Gathered {
     pub(super) tree: Tree,
     pub(super) unstable: Vec<Text>,
     pub(super) specials: Vec<Special>,
+    pub(super) overlay: Vec<(Text, OverlayMark)>,
     /// Entries about which the stat table was silent or wrong.
     pub(super) news: u64,
     /// Names that were left out.
@@ -115,6 +116,8 @@ impl Gathered {
         self.unstable.sort_unstable();
         self.specials.extend(other.specials);
         self.specials.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        self.overlay.extend(other.overlay);
+        self.overlay.sort_by(|one, other| one.0.cmp(&other.0));
         self.news += other.news;
         self.left_out += other.left_out;
     }
@@ -157,6 +160,7 @@ pub(super) struct Found {
     pub(super) dir_extras: HashMap<u32, Box<Extras>>,
     pub(super) unstable: Vec<Text>,
     pub(super) specials: Vec<Special>,
+    pub(super) overlay: Vec<(Text, OverlayMark)>,
 }
 
 pub(super) struct Walk<'a> {
@@ -299,12 +303,20 @@ impl Walk<'_> {
     }
 
     fn take_xattrs(&self, at: &DirAt, dir: BorrowedFd<'_>) -> std::io::Result<()> {
-        let xattrs = xattr::read_all(dir)?;
+        let (xattrs, overlay) = xattr::read_with_overlay(dir)?;
+        if !overlay.is_empty() {
+            self.note_overlay(self.listing_path(at, b""), &overlay);
+        }
         if !xattrs.is_empty() {
             let extras = Extras { target: Box::default(), xattrs };
             lock(&self.found).dir_extras.insert(at.dir, Box::new(extras));
         }
         Ok(())
+    }
+
+    /// Notes what an object means in the upper layer of an overlay.
+    pub(super) fn note_overlay(&self, path: Text, xattrs: &[Xattr]) {
+        lock(&self.found).overlay.extend(xattrs.iter().filter_map(mark_of).map(|mark| (path.clone(), mark)));
     }
 
     /// Queues the names of a large directory in parts.
@@ -343,10 +355,12 @@ impl Walk<'_> {
         }
         found.unstable.sort_unstable();
         found.specials.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        found.overlay.sort_by(|one, other| one.0.cmp(&other.0));
         Ok(Gathered {
             tree,
             unstable: found.unstable,
             specials: found.specials,
+            overlay: found.overlay,
             news: self.news.load(Ordering::Relaxed),
             left_out: self.left_out.load(Ordering::Relaxed),
             watched: Vec::new(),

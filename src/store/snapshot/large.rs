@@ -93,8 +93,19 @@ pub(super) fn hash_file(file: &File, size: u64) -> io::Result<Digest> {
     Ok(Digest(sum.finalize().into()))
 }
 
-/// Copies a file with holes: the holes are hashed as the zeros they are, and not written.
+/// SHA-256 of a file with holes: they are hashed as the zeros they are, and not read.
+pub(super) fn hash_sparse(file: &File, size: u64) -> io::Result<Digest> {
+    extents(file, size, |_, _| Ok(())).map_err(|failed| match failed {
+        CopyFailed::Read(source) | CopyFailed::Write(source) => source,
+    })
+}
+
+/// Copies a file with holes: the holes are hashed, and not written.
 fn copy_extents(from: &File, size: u64, to: &File) -> Result<Digest, CopyFailed> {
+    extents(from, size, |bytes, at| to.write_all_at(bytes, at))
+}
+
+fn extents(from: &File, size: u64, mut write: impl FnMut(&[u8], u64) -> io::Result<()>) -> Result<Digest, CopyFailed> {
     let mut sum = Sha256::new();
     let mut buffer = vec![0_u8; CHUNK_BYTES];
     let mut hashed = 0;
@@ -109,7 +120,7 @@ fn copy_extents(from: &File, size: u64, to: &File) -> Result<Digest, CopyFailed>
                 break;
             }
             sum.update(&buffer[..got]);
-            written = to.write_all_at(&buffer[..got], hashed);
+            written = write(&buffer[..got], hashed);
             hashed += got as u64;
         }
         Ok(())

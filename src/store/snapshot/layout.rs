@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! snapshots/packs/<digest>.pack   immutable
+//! snapshots/kept/<digest>.pack    immutable; contents of results, which nothing but showing them relies on
 //! snapshots/large/<digest>        immutable, one content each
 //! snapshots/tmp-<pid>-<n>         being written; flock held by its writer
 //! cache/<key>.stat                derived
@@ -41,11 +42,21 @@ impl StoreError {
     }
 }
 
+/// Where a pack stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shelf {
+    /// Among those that captures rely on.
+    Packs,
+    /// Among those that may be lost: no capture ever takes a content from them.
+    Kept,
+}
+
 /// The directories of one store.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) snapshots: PathBuf,
     pub(super) packs: PathBuf,
+    pub(super) kept: PathBuf,
     pub(super) large: PathBuf,
     pub(super) cache: PathBuf,
 }
@@ -53,11 +64,24 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn at(state: &Path) -> Self {
         let snapshots = state.join("snapshots");
-        Self { packs: snapshots.join("packs"), large: snapshots.join("large"), snapshots, cache: state.join("cache") }
+        Self {
+            packs: snapshots.join("packs"),
+            kept: snapshots.join("kept"),
+            large: snapshots.join("large"),
+            snapshots,
+            cache: state.join("cache"),
+        }
     }
 
     pub(super) fn pack(&self, digest: Digest) -> PathBuf {
-        self.packs.join(format!("{digest}.pack"))
+        pack_in(&self.packs, digest)
+    }
+
+    pub(super) fn shelf(&self, shelf: Shelf) -> &Path {
+        match shelf {
+            Shelf::Packs => &self.packs,
+            Shelf::Kept => &self.kept,
+        }
     }
 
     pub(super) fn large(&self, digest: Digest) -> PathBuf {
@@ -92,6 +116,11 @@ impl Layout {
             }
         }
     }
+}
+
+/// The name of a pack in a directory of packs.
+pub(super) fn pack_in(dir: &Path, digest: Digest) -> PathBuf {
+    dir.join(format!("{digest}.pack"))
 }
 
 /// Makes a private directory where there is none, and its missing parents; a new one is durable on return.

@@ -8,6 +8,7 @@
 
 use sha2::{Digest as _, Sha256};
 
+use super::layout::Shelf;
 use super::wire::{Fields, put_counted};
 use crate::model::{Digest, Entry, EntryKind, RelPath};
 use crate::sys::xattr::{Xattr, Xattrs};
@@ -196,8 +197,8 @@ fn kind_of_letter(letter: u8) -> Option<EntryKind> {
 pub struct Manifest {
     entries: Vec<ManifestEntry>,
     packs: Vec<Digest>,
-    /// The pack the manifest was read from; what [`Location::Own`] means.
-    pub(super) own_pack: Option<Digest>,
+    /// The pack the manifest was read from, and where it stands; what [`Location::Own`] means.
+    pub(super) own_pack: Option<(Shelf, Digest)>,
 }
 
 /// The bytes are not a manifest: too short, out of order, or a path that leaves its root.
@@ -223,9 +224,14 @@ impl Manifest {
     pub fn pack_of(&self, entry: &ManifestEntry) -> Option<Digest> {
         match entry.location {
             Location::Nothing | Location::Large => None,
-            Location::Own => self.own_pack,
+            Location::Own => self.own_pack.map(|(_, pack)| pack),
             Location::Pack(number) => self.packs.get(number as usize).copied(),
         }
+    }
+
+    /// The manifest of a seal, whose contents, as far as they were kept, are in this pack.
+    pub fn kept_in(self, pack: Digest) -> Self {
+        Self { own_pack: Some((Shelf::Kept, pack)), ..self }
     }
 
     /// The roots, sorted by name, with their indices.

@@ -187,18 +187,7 @@ impl Out<'_> {
     }
 
     fn make(&self, index: usize, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), MaterialiseError> {
-        let entry = self.entry(index);
-        let metadata = metadata_of(entry);
-        match entry.kind {
-            EntryKind::Directory => Ok(()),
-            EntryKind::Symlink => metadata.make_symlink(entry.target(), dir, name).map_err(self.failed(index)),
-            EntryKind::Fifo => metadata.make_fifo(dir, name).map_err(self.failed(index)),
-            EntryKind::File => {
-                let mut file = create_file(dir, name).map_err(self.failed(index))?;
-                self.contents.write_to(entry, &mut file)?.map_err(self.failed(index))?;
-                metadata.apply_to(file.as_fd()).map_err(self.failed(index))
-            }
-        }
+        make_object(&self.contents, self.entry(index), dir, name)?.map_err(self.failed(index))
     }
 
     fn link_again(&self, wanted: &[usize]) -> Result<(), MaterialiseError> {
@@ -230,7 +219,27 @@ impl Out<'_> {
     }
 }
 
-fn metadata_of(entry: &ManifestEntry) -> Metadata<'_> {
+/// Makes what is no directory; the inner error is the destination's.
+pub(super) fn make_object(
+    contents: &Contents<'_>,
+    entry: &ManifestEntry,
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+) -> Result<io::Result<()>, LoadError> {
+    let metadata = metadata_of(entry);
+    Ok(match entry.kind {
+        EntryKind::Directory => Ok(()),
+        EntryKind::Symlink => metadata.make_symlink(entry.target(), dir, name),
+        EntryKind::Fifo => metadata.make_fifo(dir, name),
+        EntryKind::File => match create_file(dir, name) {
+            Ok(mut file) => contents.write_to(entry, &mut file)?.and_then(|()| metadata.apply_to(file.as_fd())),
+            Err(error) => Err(error),
+        },
+    })
+}
+
+/// What an entry's object is given after its content.
+pub(super) fn metadata_of(entry: &ManifestEntry) -> Metadata<'_> {
     let ManifestEntry { mode, uid, gid, mtime, .. } = *entry;
     Metadata { mode, owner: (uid, gid), mtime, xattrs: entry.xattrs() }
 }

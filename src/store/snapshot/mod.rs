@@ -5,6 +5,7 @@ mod baseline;
 mod capture;
 mod compare;
 mod contents;
+mod difference;
 mod drift;
 mod error;
 mod fast;
@@ -13,6 +14,7 @@ mod gather;
 mod git_roots;
 mod large;
 mod largest;
+mod lay_out;
 mod layout;
 mod manifest;
 mod materialise;
@@ -37,22 +39,24 @@ use std::path::Path;
 pub use base_entry::{BaseDir, BaseEntry, Siblings};
 pub use baseline::{Baseline, LinkGroup, SameNow};
 pub use capture::Captured;
-pub use contents::{LoadError, Problem};
+pub use contents::{Contents, LoadError, Problem};
+pub use difference::Difference;
 pub use drift::Drift;
 pub use error::CaptureError;
 pub use fingerprint::{RootChange, fingerprint};
+pub use lay_out::Style;
 pub use layout::StoreError;
 pub use manifest::{Extras, Location, Manifest, ManifestEntry, NO_PARENT, ParseManifestError};
 pub use materialise::MaterialiseError;
 pub use pack::Damage;
-pub use policy::{CapturePolicy, CaptureProgress, CaptureRoot, Exclude};
+pub use policy::{CapturePolicy, CaptureProgress, CaptureRoot, Durability, Exclude, KeepLimit};
 pub use seal::{Sealed, hash_roots, still_equal};
-pub use special::Special;
+pub use special::{OverlayMark, Special};
 
 use capture::Request;
-use contents::Contents;
 use layout::Layout;
 
+use crate::model::Text;
 use crate::model::event::SnapshotRef;
 
 /// The store of one state directory: its `snapshots/` and `cache/`.
@@ -80,6 +84,19 @@ impl SnapshotStore {
         capture::capture(&self.layout, &Request { project, roots, policy, progress })
     }
 
+    /// Hashes the trees like [`hash_roots`], and keeps the contents of small files in one pack, so that they can be
+    /// shown later: [`Self::load`] and [`Self::read_content`] give them back. Contents that were not kept, and those of
+    /// a pack that was lost, are [`LoadError::NotKept`].
+    pub fn seal_roots(
+        &self,
+        roots: &[CaptureRoot],
+        policy: &CapturePolicy,
+        keep: KeepLimit,
+        durability: Durability,
+    ) -> Result<(Sealed, SnapshotRef), CaptureError> {
+        seal::seal_roots(&self.layout, roots, policy, (keep, durability))
+    }
+
     /// Reads a snapshot's manifest; its hash is checked.
     pub fn load(&self, snapshot: &SnapshotRef) -> Result<Manifest, LoadError> {
         contents::load(&self.layout, snapshot)
@@ -102,9 +119,31 @@ impl SnapshotStore {
         materialise::materialise(&self.layout, manifest, dest, wanted)
     }
 
+    /// What differs between a root of a snapshot and the tree that is at `live_root` today, looked at under the policy of
+    /// the capture. What stat tells is not read again if some capture has read it since.
+    pub fn difference<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+        root: &Text,
+        live_root: &Path,
+        policy: &CapturePolicy,
+    ) -> Result<Difference<'a>, CaptureError> {
+        difference::difference(
+            &self.layout,
+            manifest,
+            &CaptureRoot { name: root.clone(), path: live_root.into() },
+            policy,
+        )
+    }
+
     /// The content of one entry (of a link its target, of anything else nothing), hashed again.
     pub fn read_content(&self, manifest: &Manifest, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
         Contents::new(&self.layout, manifest).read(entry)
+    }
+
+    /// The contents of a manifest's entries, for who reads many of them: each pack is opened once.
+    pub fn contents<'a>(&'a self, manifest: &'a Manifest) -> Contents<'a> {
+        Contents::new(&self.layout, manifest)
     }
 
     /// Gives a damaged file of the store a name under which nothing relies on it: the next capture reads the live

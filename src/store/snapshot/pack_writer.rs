@@ -9,8 +9,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use super::layout::{Layout, StoreError, Temporary, make_dir, sync_dir};
+use super::layout::{Layout, Shelf, StoreError, Temporary, make_dir, pack_in, sync_dir};
 use super::pack::{MAGIC, Slot, encode_index};
+use super::policy::Durability;
 use crate::model::Digest;
 use crate::sys::copy::start_writeback;
 use crate::sys::crash;
@@ -21,6 +22,8 @@ const FLUSH_BYTES: usize = 1 << 20;
 /// A pack in the making. The file is created with the first flush; nothing new means no file.
 pub(super) struct PackWriter<'a> {
     layout: &'a Layout,
+    shelf: Shelf,
+    durability: Durability,
     temporary: OnceLock<Temporary>,
     creating: Mutex<()>,
     next_at: AtomicU64,
@@ -29,9 +32,11 @@ pub(super) struct PackWriter<'a> {
 }
 
 impl<'a> PackWriter<'a> {
-    pub(super) fn new(layout: &'a Layout) -> Self {
+    pub(super) fn new(layout: &'a Layout, shelf: Shelf, durability: Durability) -> Self {
         Self {
             layout,
+            shelf,
+            durability,
             temporary: OnceLock::new(),
             creating: Mutex::new(()),
             next_at: AtomicU64::new(MAGIC.len() as u64),
@@ -57,7 +62,7 @@ impl<'a> PackWriter<'a> {
         let _creating = lock(&self.creating);
         if self.temporary.get().is_none() {
             // Before any content: making a directory durable also waits for data that is on its way.
-            make_dir(&self.layout.packs)?;
+            make_dir(self.layout.shelf(self.shelf))?;
             let _ = self.temporary.set(self.layout.temporary()?);
         }
         Ok(self.temporary.get().expect("set above, under the lock"))
@@ -73,7 +78,8 @@ impl<'a> PackWriter<'a> {
         Ok(())
     }
 
-    /// Adds the manifest, writes the index, makes the pack durable and publishes it. A crash before the rename
+    /// Adds the manifest, writes the index, makes the pack durable (if that is not the caller's to do)
+    /// and publishes it. A crash before the rename
     /// leaves a temporary file and nothing else.
     pub(super) fn publish(self, manifest: &[u8]) -> Result<Published, StoreError> {
         let temporary = self.file()?;
@@ -88,12 +94,16 @@ impl<'a> PackWriter<'a> {
         let index_at = at + manifest.len() as u64;
         temporary.file.write_all_at(&index, index_at).map_err(failed("write"))?;
         crash::point("snapshot.contents_written").map_err(failed("write"))?;
-        temporary.file.sync_data().map_err(failed("sync"))?;
+        if self.durability == Durability::Synced {
+            temporary.file.sync_data().map_err(failed("sync"))?;
+        }
         crash::point("snapshot.synced").map_err(failed("sync"))?;
-        let packs = &self.layout.packs;
-        self.temporary.into_inner().expect("created above").publish(&self.layout.pack(name))?;
-        sync_dir(packs)?;
-        crash::point("snapshot.published").map_err(StoreError::at("publish", packs))?;
+        let shelf = self.layout.shelf(self.shelf);
+        self.temporary.into_inner().expect("created above").publish(&pack_in(shelf, name))?;
+        if self.durability == Durability::Synced {
+            sync_dir(shelf)?;
+        }
+        crash::point("snapshot.published").map_err(StoreError::at("publish", shelf))?;
         Ok(Published { name, size: index_at + index.len() as u64 })
     }
 }

@@ -93,6 +93,25 @@ impl CapturePolicy {
     }
 }
 
+/// Which contents a seal keeps, so that they can be shown later: of files up to a size, and in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepLimit {
+    /// Most bytes of one file; files of 4 MiB and more are never kept.
+    pub per_file: u64,
+    /// Most bytes of all of them; which ones are kept where there are more is not determined.
+    pub total: u64,
+}
+
+/// When what was written survives a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// On return.
+    Synced,
+    /// Once the caller has synced the filesystem. A power cut before that may leave contents that are not what their
+    /// names say, which their hashes show.
+    Deferred,
+}
+
 /// How far a capture is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureProgress {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::buffer::spare_capacity;
 use sha2::{Digest as _, Sha256};
@@ -11,6 +12,7 @@ use super::error::CaptureError;
 use super::large::{self, LARGE_BYTES};
 use super::manifest::Location;
 use super::pack_writer::Batch;
+use super::policy::KeepLimit;
 use super::storing::Storing;
 use crate::model::{Digest, Text};
 use crate::sys::walk::{ObjectKind, Stat, stat_of};
@@ -26,6 +28,26 @@ pub(super) enum Sink<'a> {
     Hash,
     /// Into the store.
     Store(&'a Storing<'a>),
+    /// Into the store as far as they are small; the others are only hashed.
+    Keep(&'a Storing<'a>, &'a Budget),
+}
+
+/// How much content a seal may still keep.
+#[derive(Debug)]
+pub(super) struct Budget {
+    per_file: u64,
+    left: AtomicU64,
+}
+
+impl Budget {
+    pub(super) fn new(limit: KeepLimit) -> Self {
+        Self { per_file: limit.per_file, left: AtomicU64::new(limit.total) }
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let less = |left: u64| left.checked_sub(bytes);
+        bytes <= self.per_file && self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
 }
 
 /// A file that was read.
@@ -37,6 +59,8 @@ pub(super) struct FileRead {
     pub(super) location: Location,
     pub(super) stable: bool,
     pub(super) xattrs: Xattrs,
+    /// Attributes of an overlay.
+    pub(super) overlay: Xattrs,
 }
 
 /// One thread's reader, with its buffer.
@@ -66,7 +90,7 @@ impl<'a> Reader<'a> {
     pub(super) fn finish(mut self) -> Result<(), CaptureError> {
         match self.sink {
             Sink::Hash => Ok(()),
-            Sink::Store(storing) => Ok(self.batch.flush(&storing.writer)?),
+            Sink::Store(storing) | Sink::Keep(storing, _) => Ok(self.batch.flush(&storing.writer)?),
         }
     }
 
@@ -93,10 +117,10 @@ impl<'a> Reader<'a> {
                 return Ok(None);
             }
             if stable || attempt == ATTEMPTS {
-                let xattrs = xattr::read_all(file.as_fd()).map_err(unreadable)?;
+                let (xattrs, overlay) = xattr::read_with_overlay(file.as_fd()).map_err(unreadable)?;
                 let Content { digest, size, .. } = content;
                 let location = self.place(content)?;
-                return Ok(Some(FileRead { stat: after, digest, size, location, stable, xattrs }));
+                return Ok(Some(FileRead { stat: after, digest, size, location, stable, xattrs, overlay }));
             }
             self.take_back(&content);
         }
@@ -118,8 +142,9 @@ impl<'a> Reader<'a> {
             return Ok(Content { digest, size: content.len() as u64, place: Place::Batch { start } });
         }
         match self.sink {
-            Sink::Hash => {
-                let digest = large::hash_file(file, size).map_err(unreadable)?;
+            Sink::Hash | Sink::Keep(..) => {
+                let hash = if stat.is_sparse() { large::hash_sparse } else { large::hash_file };
+                let digest = hash(file, size).map_err(unreadable)?;
                 Ok(Content { digest, size, place: Place::Done(Location::Nothing) })
             }
             Sink::Store(storing) => {
@@ -147,6 +172,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn drop_small(&mut self, start: usize, location: Location) -> Location {
+        self.batch.bytes.truncate(start);
+        location
+    }
+
     fn take_back(&mut self, content: &Content) {
         if let Place::Batch { start } = content.place {
             self.batch.bytes.truncate(start);
@@ -158,16 +188,16 @@ impl<'a> Reader<'a> {
             Place::Done(location) => return Ok(location),
             Place::Batch { start } => start,
         };
-        let Sink::Store(storing) = self.sink else {
-            self.batch.bytes.truncate(start);
-            return Ok(Location::Nothing);
+        let (storing, is_wanted) = match self.sink {
+            Sink::Hash => return Ok(self.drop_small(start, Location::Nothing)),
+            Sink::Store(storing) => (storing, true),
+            Sink::Keep(storing, budget) => (storing, budget.take(content.size)),
         };
-        if content.size == 0 {
-            return Ok(Location::Nothing);
+        if content.size == 0 || !is_wanted {
+            return Ok(self.drop_small(start, Location::Nothing));
         }
         if let Some(number) = storing.find_known(&content.digest) {
-            self.batch.bytes.truncate(start);
-            return Ok(Location::Pack(number));
+            return Ok(self.drop_small(start, Location::Pack(number)));
         }
         if storing.writer.claim(content.digest) {
             storing.note_new(content.size);

@@ -1,15 +1,19 @@
-//! Sealing a tree: hashing it without storing, and asking later whether it is still the same.
+//! Sealing a tree: hashing it, with or without keeping what is small in it, and asking later whether it is still the
+//! same.
 
 use super::capture::sorted_roots;
 use super::error::CaptureError;
 use super::gather::{Gathered, RootLinks};
+use super::layout::Layout;
 use super::manifest::{Manifest, ManifestEntry};
-use super::policy::{CapturePolicy, CaptureRoot};
-use super::read::Sink;
-use super::special::Special;
+use super::policy::{CapturePolicy, CaptureRoot, Durability, KeepLimit};
+use super::read::{Budget, Sink};
+use super::special::{OverlayMark, Special};
+use super::storing::Storing;
 use super::survey::Survey;
 use super::table::StatTable;
 use super::tree::Encoded;
+use crate::model::event::SnapshotRef;
 use crate::model::{Digest, Text};
 
 /// Trees as they were when they were hashed.
@@ -17,7 +21,7 @@ use crate::model::{Digest, Text};
 pub struct Sealed {
     /// SHA-256 of the listing of the roots: a run's `output_hash`.
     pub root_digest: Digest,
-    /// All entries; their contents are nowhere but in the trees.
+    /// All entries; their contents are nowhere but in the trees, unless they were kept.
     pub manifest: Manifest,
     /// Entries that are no directories.
     pub files: u64,
@@ -25,6 +29,8 @@ pub struct Sealed {
     pub bytes: u64,
     /// Sockets and devices, which no listing holds, by listing path.
     pub specials: Vec<Special>,
+    /// What objects mean in the upper layer of an overlay, by listing path; of one object there may be several.
+    pub overlay: Vec<(Text, OverlayMark)>,
     /// Paths that would not hold still while they were read.
     pub unstable: Vec<Text>,
     table: StatTable,
@@ -34,8 +40,33 @@ pub struct Sealed {
 /// was not made by whoever made the link.
 pub fn hash_roots(roots: &[CaptureRoot], policy: &CapturePolicy) -> Result<Sealed, CaptureError> {
     let roots = sorted_roots(roots)?;
-    let gathered = walk(&roots, policy, None)?;
-    let (encoded, manifest) = manifest_of(&gathered)?;
+    let gathered = walk(&roots, policy, None, Sink::Hash)?;
+    let encoded = gathered.tree.encode_manifest(&[], None);
+    sealed(gathered, encoded, None)
+}
+
+/// Hashes the trees and keeps small contents, with the manifest, in one pack. Nothing but showing them relies on it:
+/// a pack that is lost or damaged later means that contents were not kept.
+pub(super) fn seal_roots(
+    layout: &Layout,
+    roots: &[CaptureRoot],
+    policy: &CapturePolicy,
+    (keep, durability): (KeepLimit, Durability),
+) -> Result<(Sealed, SnapshotRef), CaptureError> {
+    let roots = sorted_roots(roots)?;
+    let (storing, budget) = (Storing::keeping(layout, durability), Budget::new(keep));
+    let gathered = walk(&roots, policy, None, Sink::Keep(&storing, &budget))?;
+    let encoded = gathered.tree.encode_manifest(&[], None);
+    let pack = storing.writer.publish(&encoded.bytes)?.name;
+    let snapshot = SnapshotRef { manifest: encoded.digest, pack };
+    Ok((sealed(gathered, encoded, Some(pack))?, snapshot))
+}
+
+fn sealed(gathered: Gathered, encoded: Encoded, pack: Option<Digest>) -> Result<Sealed, CaptureError> {
+    let mut manifest = Manifest::from_bytes(&encoded.bytes).map_err(|_| too_many())?;
+    if let Some(pack) = pack {
+        manifest = manifest.kept_in(pack);
+    }
     let header = gathered.header(&encoded);
     let (files, bytes) = (header.files, header.bytes);
     let table = gathered.tree.encode_table(Vec::new(), (header, &encoded.dirs), (&[], &[]), |location| location);
@@ -46,6 +77,7 @@ pub fn hash_roots(roots: &[CaptureRoot], policy: &CapturePolicy) -> Result<Seale
         files,
         bytes,
         specials: gathered.specials,
+        overlay: gathered.overlay,
         unstable: gathered.unstable,
         table,
     })
@@ -59,7 +91,7 @@ pub fn still_equal(
     policy: &CapturePolicy,
 ) -> Result<Option<Text>, CaptureError> {
     let roots = sorted_roots(roots)?;
-    let gathered = match walk(&roots, policy, Some(&sealed.table)) {
+    let gathered = match walk(&roots, policy, Some(&sealed.table), Sink::Hash) {
         Err(CaptureError::Unreadable { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Ok(Some(path));
         }
@@ -70,18 +102,17 @@ pub fn still_equal(
         let special = gathered.specials.iter().find(differs).or(sealed.specials.first());
         return Ok(special.map(|special| special.path.clone()));
     }
-    let (_, now) = manifest_of(&gathered)?;
+    let now = Manifest::from_bytes(&gathered.tree.encode_manifest(&[], None).bytes).map_err(|_| too_many())?;
     Ok(first_difference(&sealed.manifest, &now))
 }
 
-fn walk(roots: &[CaptureRoot], policy: &CapturePolicy, known: Option<&StatTable>) -> Result<Gathered, CaptureError> {
-    Survey { roots, root_links: RootLinks::Keep, policy, known, sink: Sink::Hash, progress: &|_| () }.take()
-}
-
-fn manifest_of(gathered: &Gathered) -> Result<(Encoded, Manifest), CaptureError> {
-    let encoded = gathered.tree.encode_manifest(&[], None);
-    let manifest = Manifest::from_bytes(&encoded.bytes).map_err(|_| too_many())?;
-    Ok((encoded, manifest))
+fn walk(
+    roots: &[CaptureRoot],
+    policy: &CapturePolicy,
+    known: Option<&StatTable>,
+    sink: Sink<'_>,
+) -> Result<Gathered, CaptureError> {
+    Survey { roots, root_links: RootLinks::Keep, policy, known, sink, progress: &|_| () }.take()
 }
 
 /// The formats number entries with 32 bits; nothing else about a gathered tree can fail to encode.

@@ -3,10 +3,11 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::layout::{Layout, StoreError, sync_dir};
+use super::layout::{Layout, Shelf, StoreError, sync_dir};
 use super::manifest::Location;
 use super::pack::Pack;
 use super::pack_writer::PackWriter;
+use super::policy::Durability;
 use crate::model::Digest;
 
 /// Most packs that are searched for a content when there is no stat table.
@@ -36,11 +37,16 @@ impl<'a> Storing<'a> {
         };
         Self {
             layout,
-            writer: PackWriter::new(layout),
+            writer: PackWriter::new(layout, Shelf::Packs, Durability::Synced),
             packs: packs.into_iter().map(known).collect(),
             new_bytes: AtomicU64::new(0),
             new_large: AtomicU64::new(0),
         }
+    }
+
+    /// For a seal: its pack stands alone.
+    pub(super) fn keeping(layout: &'a Layout, durability: Durability) -> Self {
+        Self { writer: PackWriter::new(layout, Shelf::Kept, durability), ..Self::new(layout, Vec::new()) }
     }
 
     /// The pack that holds a content already.

@@ -195,7 +195,10 @@ impl Walk<'_> {
         known: Option<Record>,
     ) -> Result<Option<Node>, CaptureError> {
         let Some(kind) = entry_kind(stat.kind()) else {
-            lock(&self.found).specials.push(Special { path: (place.path)(), kind: stat.kind(), rdev: stat.rdev });
+            let special = Special { path: (place.path)(), kind: stat.kind(), rdev: stat.rdev };
+            let mut found = lock(&self.found);
+            found.overlay.extend(special.mark().map(|mark| (special.path.clone(), mark)));
+            found.specials.push(special);
             return Ok(None);
         };
         let trusted = !now.is_racy(&stat);
@@ -230,6 +233,9 @@ impl Walk<'_> {
         if !read.stable {
             lock(&self.found).unstable.push((place.path)());
         }
+        if !read.overlay.is_empty() {
+            self.note_overlay((place.path)(), &read.overlay);
+        }
         let extras =
             (!read.xattrs.is_empty()).then(|| Box::new(Extras { target: Box::default(), xattrs: read.xattrs }));
         Ok(Some(Node {
@@ -248,7 +254,7 @@ impl Walk<'_> {
         known.trusted
             && known.stat.same_as(stat)
             && match self.plan.sink {
-                Sink::Hash => true,
+                Sink::Hash | Sink::Keep(..) => true,
                 Sink::Store(_) if stat.kind() != ObjectKind::File => true,
                 Sink::Store(storing) => storing.is_available(known.location, known.digest, known.size),
             }

@@ -36,7 +36,9 @@ impl Began {
         match object.born {
             Some(born) if born > self.0 => false,
             // A change to what is in a directory shows in its ctime; that it is there is older.
-            Some(_) => object.stat.kind() == ObjectKind::Directory || object.stat.ctime <= self.0 || self.is_older(object),
+            Some(_) => {
+                object.stat.kind() == ObjectKind::Directory || object.stat.ctime <= self.0 || self.is_older(object)
+            }
             None => object.stat.kind() == ObjectKind::Directory || object.stat.ctime <= self.0,
         }
     }

@@ -55,6 +55,8 @@ struct Pair<'a> {
     path: Vec<u8>,
     index: usize,
     recorded: Option<BaseDir<'a>>,
+    /// Whether a new directory above it hides all that stood in it.
+    hidden: bool,
 }
 
 struct Comparison<'a> {
@@ -75,7 +77,7 @@ impl<'a> Comparison<'a> {
     fn run(&mut self) -> Result<(), CompareError> {
         let Some(index) = self.upper.top() else { return Ok(()) };
         let recorded = self.workspace.baseline.root(self.workspace.root_name);
-        self.waiting.push(Pair { path: Vec::new(), index, recorded });
+        self.waiting.push(Pair { path: Vec::new(), index, recorded, hidden: false });
         while let Some(pair) = self.waiting.pop() {
             self.directory(&pair)?;
         }
@@ -92,7 +94,10 @@ impl<'a> Comparison<'a> {
     }
 
     fn is_skipped(&self, path: &[u8]) -> bool {
-        self.workspace.skip.iter().any(|skip| path.strip_prefix(&skip[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/'))
+        self.workspace
+            .skip
+            .iter()
+            .any(|skip| path.strip_prefix(&skip[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/'))
     }
 
     fn directory(&mut self, pair: &Pair<'a>) -> Result<(), CompareError> {
@@ -100,7 +105,9 @@ impl<'a> Comparison<'a> {
         let mut base = BaseDirectory::open(self.root.as_fd(), &pair.path, pair.recorded, began)
             .map_err(self.failed(&pair.path))?;
         let names = self.upper.names(pair.index, &pair.path);
-        if self.upper.is_opaque(&pair.path) {
+        let hidden = pair.hidden || self.upper.is_opaque(&pair.path);
+        if hidden {
+            self.staged.replaced.extend(RelPath::new(pair.path.clone()));
             self.hidden(pair, &base, &names)?;
         }
         for (name, found) in names {
@@ -112,7 +119,7 @@ impl<'a> Comparison<'a> {
             match found {
                 UpperName::Whiteout => self.gone(&path, &before)?,
                 UpperName::Entry(index, entry) if is_directory(entry) => {
-                    self.directory_entry(path, index, entry, before, &base)?;
+                    self.directory_entry(Pair { path, index, recorded: None, hidden }, entry, before, &base)?;
                 }
                 UpperName::Entry(_, entry) => self.entry(&path, entry, &before, &base)?,
             }
@@ -200,12 +207,12 @@ impl<'a> Comparison<'a> {
 
     fn directory_entry(
         &mut self,
-        path: Vec<u8>,
-        index: usize,
+        pair: Pair<'a>,
         entry: &'a ManifestEntry,
         before: BaseObject<'a>,
         base: &BaseDirectory<'a>,
     ) -> Result<(), CompareError> {
+        let Pair { path, index, hidden, .. } = pair;
         if before.kind() != Some(EntryKind::Directory) {
             let change = if before.is_absent() { ChangeKind::Created } else { ChangeKind::Modified };
             let action = if before.is_absent() { StepKind::Place } else { StepKind::Replace };
@@ -227,7 +234,7 @@ impl<'a> Comparison<'a> {
             BaseObject::Recorded(entry) => entry.dir(),
             _ => None,
         };
-        self.waiting.push(Pair { path, index, recorded });
+        self.waiting.push(Pair { path, index, recorded, hidden });
         Ok(())
     }
 
@@ -246,7 +253,9 @@ impl<'a> Comparison<'a> {
             return Ok(());
         }
         let digest = match before {
-            BaseObject::Unrecorded(object) => unrecorded_digest(object, entry, path, base).map_err(self.failed(path))?,
+            BaseObject::Unrecorded(object) => {
+                unrecorded_digest(object, entry, path, base).map_err(self.failed(path))?
+            }
             _ => None,
         };
         let was = before.side(digest);

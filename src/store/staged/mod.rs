@@ -23,6 +23,8 @@ pub struct Staged {
     pub changes: ChangeSet,
     /// The steps, sorted by path; none lies below another that takes a whole tree.
     pub steps: Vec<Step>,
+    /// Directories that were replaced by new ones: nothing may stand in them that did not when the run began.
+    pub replaced: Vec<RelPath>,
     /// Sockets and devices, and files that would be setuid or setgid anew: what the gate refuses.
     pub refused: Vec<Refused>,
 }

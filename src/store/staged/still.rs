@@ -48,6 +48,9 @@ pub fn plan(workspace: &Workspace<'_>, upper: &Path, aside: &Path, staged: &Stag
     for step in &staged.steps {
         operations.extend(planning.operation(step)?);
     }
+    for directory in &staged.replaced {
+        planning.check_replaced(directory.as_bytes()).map_err(Planning::failed(directory.as_bytes()))?;
+    }
     if !planning.conflicts.is_empty() {
         return Err(PlanError::Conflict { paths: planning.conflicts });
     }
@@ -78,8 +81,7 @@ impl<'a> Planning<'a> {
             let root = walk::open_dir_itself(workspace.path.as_os_str().as_bytes())?;
             Ok((root.try_clone()?, Observer::below(root)))
         };
-        let (root, observer) =
-            open().map_err(|source| PlanError::Look { path: Text::from(workspace.path), source })?;
+        let (root, observer) = open().map_err(|source| PlanError::Look { path: Text::from(workspace.path), source })?;
         Ok(Self {
             workspace,
             upper,
@@ -162,6 +164,27 @@ impl<'a> Planning<'a> {
         Ok(Action::Adjust { before, after })
     }
 
+    /// Whatever somebody else has put into a directory since is in the way of the one that replaces it.
+    fn check_replaced(&mut self, path: &[u8]) -> io::Result<()> {
+        let recorded = self.workspace.baseline.root(self.workspace.root_name);
+        let recorded = path.split(|byte| *byte == b'/').try_fold(recorded, |dir, name| {
+            let child = dir?.children().advance_to(name);
+            child.map(|child| child.dir())
+        });
+        let mut base = BaseDirectory::open(self.root.as_fd(), path, recorded.flatten(), self.workspace.began)?;
+        for name in base.names()? {
+            let below = join(path, &name);
+            let is_new = base.child(&name)?.is_absent();
+            let is_skipped = self.workspace.skip.contains(&below);
+            // What was there once and is gone now stands in no way; what is staged there has a step of its own.
+            let stands = base.live().map(|live| look(live, &name)).transpose()?.flatten().is_some();
+            if is_new && stands && !is_skipped && !self.conflicts.contains(&Text(below.clone())) {
+                self.conflicts.push(Text(below));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether what stands at a step's path is what stood there when the run began.
     fn is_untouched(&mut self, step: &Step) -> io::Result<bool> {
         let (dir, name) = split(step.path.as_bytes());
@@ -235,7 +258,9 @@ impl<'a> Planning<'a> {
                     BaseObject::Absent => false,
                     BaseObject::Unrecorded(_) => began.is_untouched(&object),
                     BaseObject::Recorded(entry) if is_directory => is_same_directory(entry, &object.stat),
-                    BaseObject::Recorded(entry) => is_same_object(self.workspace.baseline, entry, &object.stat, dir, &name)?,
+                    BaseObject::Recorded(entry) => {
+                        is_same_object(self.workspace.baseline, entry, &object.stat, dir, &name)?
+                    }
                 };
                 if !same {
                     return Ok(false);
@@ -293,7 +318,9 @@ fn has_content(entry: &BaseEntry<'_>, stat: &Stat, dir: BorrowedFd<'_>, name: &[
             let file = match walk::open_file_at(dir, name) {
                 Ok(file) => std::fs::File::from(file),
                 // It was readable when it was recorded.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied || is_conflict(&error) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied || is_conflict(&error) => {
+                    return Ok(false);
+                }
                 Err(error) => return Err(error),
             };
             Ok(walk::stat_of(&file)?.kind() == ObjectKind::File

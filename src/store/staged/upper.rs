@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::model::{EntryKind, Text};
-use crate::store::snapshot::{Manifest, ManifestEntry, Sealed};
+use crate::store::snapshot::{Manifest, ManifestEntry, OverlayMark, Sealed};
 use crate::sys::walk::ObjectKind;
 
 use super::Refused;
@@ -40,17 +40,32 @@ impl<'a> Upper<'a> {
             rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
         };
         for special in &sealed.specials {
-            if special.rdev == 0 && special.kind == ObjectKind::Device {
-                upper.hide(&below(&special.path));
-            } else {
+            let is_whiteout = special.rdev == 0 && special.kind == ObjectKind::Device;
+            if !is_whiteout {
                 upper.specials.push((below(&special.path), special.kind));
             }
         }
-        for (index, entry) in sealed.manifest.entries().iter().enumerate() {
-            if entry.kind == EntryKind::Directory
-                && entry.xattrs().iter().any(|xattr| &*xattr.name == b"user.overlay.opaque" && &*xattr.value == b"y")
-            {
-                upper.opaque.insert(below(&Text(sealed.manifest.path_of(index))));
+        let with_attributes: HashSet<&Text> = sealed
+            .overlay
+            .iter()
+            .filter(|(_, mark)| *mark == OverlayMark::HasWhiteouts)
+            .map(|(path, _)| path)
+            .collect();
+        for (path, mark) in &sealed.overlay {
+            match mark {
+                OverlayMark::Whiteout => upper.hide(&below(path)),
+                OverlayMark::Opaque => {
+                    upper.opaque.insert(below(path));
+                }
+                // The kernel looks for it in such a directory only.
+                OverlayMark::WhiteoutAttribute => {
+                    let (dir, _) = split(&path.0);
+                    if with_attributes.contains(&Text(dir.to_vec())) {
+                        upper.hide(&below(path));
+                    }
+                }
+                // A mount with `userxattr` follows no redirect: the entry is what it is.
+                OverlayMark::HasWhiteouts | OverlayMark::Redirect => {}
             }
         }
         upper

@@ -1,5 +1,7 @@
 //! Applying a plan: the moves, then the metadata of what stays, then the directories, then a last look.
 
+use rustix::io::Errno;
+
 use crate::model::Text;
 use crate::sys::crash;
 use crate::sys::held::Held;
@@ -33,11 +35,24 @@ pub fn complete(plan: &Plan) -> Result<Applied, ApplyError> {
 
 fn carry_out(plan: &Plan, past: Past) -> Result<Applied, ApplyError> {
     plan.judge()?;
-    let mut hands = Hands::open(plan, past)?;
+    let mut hands = match (Hands::open(plan, past), past) {
+        (Ok(hands), _) => hands,
+        (Err(error), Past::Fresh) => return Err(error),
+        // Whatever was done of the plan is where the root went.
+        (Err(error), Past::Interrupted) => return Err(unfinished(plan, error)),
+    };
     match forward(plan, &mut hands) {
         Ok(()) => Ok(Applied),
         Err(cause) => Err(take_back(plan, &mut hands, cause)),
     }
+}
+
+fn unfinished(plan: &Plan, error: ApplyError) -> ApplyError {
+    let source = match error {
+        ApplyError::Io { source, .. } => source,
+        _ => Errno::STALE.into(),
+    };
+    ApplyError::Mixed { path: plan.root.clone(), source }
 }
 
 fn forward(plan: &Plan, hands: &mut Hands<'_>) -> Result<(), ApplyError> {

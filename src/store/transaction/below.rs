@@ -17,6 +17,10 @@ use crate::model::Digest;
 use crate::sys::rename::Spot;
 use crate::sys::walk::{self, ObjectKind, Stat};
 
+/// For a file that has another name outside the tree, what it is to be counted as: somebody who changes its metadata
+/// there says so here.
+pub(super) type CountedAs<'a> = &'a dyn Fn(&Stat) -> Stat;
+
 /// The hash, and the newest change of anything in the tree.
 pub(super) struct Below {
     pub(super) digest: Digest,
@@ -24,19 +28,19 @@ pub(super) struct Below {
 }
 
 /// Hashes what is below the directory that a name means; the directory itself is not followed if it became a link.
-pub(super) fn below(spot: Spot<'_>) -> io::Result<Below> {
+pub(super) fn below(spot: Spot<'_>, counted_as: CountedAs<'_>) -> io::Result<Below> {
     let mut sum = Sha256::new();
     let mut newest = (0, 0);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(spot.0, spot.1, flags, Mode::empty()) {
-        Ok(base) => add_below(&mut sum, &mut newest, &base)?,
+        Ok(base) => add_below(&mut sum, &mut newest, &base, counted_as)?,
         Err(Errno::ACCESS) => sum.update(b"closed"),
         Err(errno) => return Err(errno.into()),
     }
     Ok(Below { digest: Digest(sum.finalize().into()), newest })
 }
 
-fn add_below(sum: &mut Sha256, newest: &mut (i64, u32), base: &OwnedFd) -> io::Result<()> {
+fn add_below(sum: &mut Sha256, newest: &mut (i64, u32), base: &OwnedFd, counted_as: CountedAs<'_>) -> io::Result<()> {
     let device = walk::stat_of(base)?.dev;
     let mut dirents = vec![MaybeUninit::uninit(); 64 << 10];
     let mut waiting = vec![Vec::new()];
@@ -55,7 +59,8 @@ fn add_below(sum: &mut Sha256, newest: &mut (i64, u32), base: &OwnedFd) -> io::R
                 found => found?,
             };
             add_path(sum, &dir_path, &name.bytes);
-            add(sum, &stat);
+            let shared = stat.kind() != ObjectKind::Directory && stat.nlink > 1;
+            add(sum, &if shared { Stat { ctime: (0, 0), ..counted_as(&stat) } } else { stat });
             *newest = (*newest).max(stat.ctime).max(stat.mtime);
             // What is mounted there is not part of the tree.
             if stat.kind() == ObjectKind::Directory && stat.dev == device {
@@ -78,12 +83,10 @@ fn add_path(sum: &mut Sha256, dir: &[u8], name: &[u8]) {
 }
 
 fn add(sum: &mut Sha256, stat: &Stat) {
-    let shared = stat.kind() != ObjectKind::Directory && stat.nlink > 1;
-    let ctime = if shared { (0, 0) } else { stat.ctime };
-    for field in [stat.mode, stat.uid, stat.gid, stat.mtime.1, ctime.1] {
+    for field in [stat.mode, stat.uid, stat.gid, stat.mtime.1, stat.ctime.1] {
         sum.update(field.to_le_bytes());
     }
-    for field in [stat.ino, stat.size, stat.mtime.0.cast_unsigned(), ctime.0.cast_unsigned()] {
+    for field in [stat.ino, stat.size, stat.mtime.0.cast_unsigned(), stat.ctime.0.cast_unsigned()] {
         sum.update(field.to_le_bytes());
     }
 }

@@ -18,10 +18,11 @@ use crate::sys::walk::ObjectKind;
 
 use super::attributes::adjustable;
 use super::directories::split;
-use super::entry::{self, Passage, is_sticky_of_others};
+use super::entry::{self, is_sticky_of_others};
 use super::error::{ApplyError, Trouble, unreachable};
 use super::finish::directories;
 use super::hands::{Hands, Past, Privilege};
+use super::passage::Passage;
 use super::plan::{Action, Operation, Plan};
 use super::seen::{Seen, look};
 
@@ -45,7 +46,7 @@ pub fn check(plan: &Plan) -> Result<(), ApplyError> {
         findings.take(operation.path.as_bytes(), operation_check(operation, &mut hands, &mut mounts));
     }
     findings.take(&plan.root.0, room(plan, &hands));
-    let closed = passage.close(&mut hands);
+    let closed = passage.close(&mut hands.live);
     findings.judged()?;
     closed.map_err(|source| Trouble::Io("cannot put back a mode below", source).of(&plan.root.0))
 }
@@ -102,10 +103,10 @@ fn operation_check(operation: &Operation, hands: &mut Hands<'_>, mounts: &mut Mo
     let found = look(own).map_err(Trouble::at("cannot look at what is staged for"))?;
     match &operation.action {
         Action::Place { after, .. } | Action::Replace { after, .. } => match found {
-            Some(stat) if after.fits(&stat) => Ok(()),
+            Some(stat) if hands.facts.fits(after, &stat) => Ok(()),
             _ => Err(Trouble::Gone),
         },
-        _ if found.is_some() => Err(Trouble::Io("nothing may be where it goes:", io::ErrorKind::AlreadyExists.into())),
+        _ if found.is_some() => Err(Trouble::Io("something is where it would be put aside:", Errno::EXIST.into())),
         _ => Ok(()),
     }
 }
@@ -117,7 +118,7 @@ fn unchanged(live: Spot<'_>, before: &Seen, who: Privilege) -> Result<(), Troubl
         found => found.map_err(Trouble::at("cannot look at"))?,
     };
     let same = before.fits(&stat) && before.ctime.is_none_or(|ctime| ctime == stat.ctime);
-    if !same || !before.is_deeply(live).map_err(Trouble::at("cannot look at"))? {
+    if !same || !before.is_deeply(live, &|stat| *stat).map_err(Trouble::at("cannot look at"))? {
         return Err(Trouble::Conflict);
     }
     if fixed == Fixed::Yes {

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd as _;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, openat};
 
 use crate::sys::{beneath, durable, walk};
 
@@ -63,7 +62,7 @@ fn flush_each(staged: &[&[u8]]) -> io::Result<Flushed> {
     }
     let directories: BTreeSet<&[u8]> = staged.iter().map(|path| split(path).0).collect();
     for dir in directories {
-        durable::sync_directory(std::path::Path::new(std::ffi::OsStr::from_bytes(dir)))?;
+        durable::sync_open(readable(beneath::open_handle(or_root(dir))?.as_fd())?)?;
     }
     Ok(Flushed::All)
 }
@@ -79,31 +78,38 @@ pub fn make_durable(plan: &Plan) -> io::Result<()> {
     let root = beneath::open_handle(&plan.root.0)?;
     let mut live = Beneath::new(root, &plan.parents);
     let mut opened = Vec::new();
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     for parent in &plan.parents {
-        match live.at(parent.bytes()).and_then(|dir| Ok(openat(dir, c".", flags, Mode::empty())?)) {
+        match live.at(parent.bytes()).and_then(readable) {
             Ok(dir) => opened.push(dir),
             // One that may not be read, or was moved away since.
             Err(_) => return sync_all(plan),
         }
     }
     for place in places {
-        opened.push(openat(CWD, if place.is_empty() { b"/" } else { place }, flags, Mode::empty())?);
+        opened.push(readable(beneath::open_handle(or_root(place))?.as_fd())?);
     }
     opened.iter().try_for_each(durable::sync_open)
 }
 
+/// One call for everything: the run's own directories are on the root's mount.
 fn sync_all(plan: &Plan) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = beneath::open_handle(&plan.root.0)?;
     // The root may not be readable; a staged object's directory is.
-    let root = walk::open_dir(&plan.root.0);
-    let any = || plan.operations.iter().find_map(|operation| operation.action.place());
-    match (root, any()) {
+    let place = plan.operations.iter().find_map(|operation| operation.action.place());
+    match (readable(root.as_fd()), place) {
         (Err(_), Some(place)) => {
-            let dir = beneath::open_handle(split(&place.0).0)?;
-            let dir = openat(dir.as_fd(), c".", flags, Mode::empty())?;
-            durable::sync_filesystem(&dir)
+            let dir = beneath::open_handle(or_root(split(&place.0).0))?;
+            durable::sync_filesystem(readable(dir.as_fd())?)
         }
-        (root, _) => durable::sync_filesystem(&root?),
+        (root, _) => durable::sync_filesystem(root?),
     }
+}
+
+/// A handle cannot be synced.
+fn readable(handle: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(openat(handle, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn or_root(dir: &[u8]) -> &[u8] {
+    if dir.is_empty() { b"/" } else { dir }
 }

@@ -14,29 +14,11 @@ use crate::sys::walk::{self, Stat};
 use super::attributes::adjustable;
 use super::error::{Trouble, unreachable};
 use super::finish::Directory;
-use super::hands::{Hands, Privilege};
-
-/// May be searched by its owner.
-const SEARCH: u32 = 0o100;
+use super::hands::Hands;
+use super::passage::Passage;
 
 /// The sticky bit: in such a directory only owners rename.
 const STICKY: u32 = 0o1000;
-
-/// Directories of one's own that may not be searched, opened for the time of the check.
-#[derive(Debug, Default)]
-pub(super) struct Passage {
-    opened: Vec<(Vec<u8>, u32)>,
-}
-
-impl Passage {
-    /// Puts the modes back, innermost first.
-    pub(super) fn close(self, hands: &mut Hands<'_>) -> io::Result<()> {
-        for (path, mode) in self.opened.into_iter().rev() {
-            Held::directory(hands.live.at(&path)?)?.set_mode(mode)?;
-        }
-        Ok(())
-    }
-}
 
 /// Checks one directory, those above it first.
 pub(super) fn check(directory: &Directory<'_>, hands: &mut Hands<'_>, passage: &mut Passage) -> Result<(), Trouble> {
@@ -52,12 +34,7 @@ pub(super) fn check(directory: &Directory<'_>, hands: &mut Hands<'_>, passage: &
     if directory.parent.is_some() {
         writable(handle, &stat)?;
     }
-    if who == Privilege::Ordinary && is_own(&stat) && stat.permissions() & SEARCH == 0 {
-        let held = Held::directory(handle).map_err(Trouble::at("cannot look at"))?;
-        held.set_mode(stat.permissions() | SEARCH).map_err(Trouble::at("cannot lift the mode of"))?;
-        passage.opened.push((directory.path.to_vec(), stat.permissions()));
-    }
-    Ok(())
+    passage.open(directory.path, handle).map_err(Trouble::at("cannot lift the mode of"))
 }
 
 fn writable(handle: BorrowedFd<'_>, stat: &Stat) -> Result<(), Trouble> {

@@ -9,6 +9,7 @@ use crate::sys::walk::{self, Stat};
 
 use super::adjust::adjust;
 use super::attributes::Attributes;
+use super::carry::set_mtime;
 use super::error::{ApplyError, Trouble, is_unreachable, unreachable};
 use super::hands::{Facts, Hands, Privilege};
 use super::parents::{ACCESS, Parent};
@@ -85,13 +86,9 @@ impl Directory<'_> {
     }
 }
 
-/// Best effort: only the owner can set a time.
 fn set_time(held: &Held, stat: &Stat, time: Option<(i64, u32)>) -> io::Result<()> {
     match time {
-        Some(time) if time != stat.mtime => match held.set_mtime(time) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            other => other,
-        },
+        Some(time) if time != stat.mtime => set_mtime(held, time),
         _ => Ok(()),
     }
 }

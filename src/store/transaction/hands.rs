@@ -1,12 +1,12 @@
 //! What an apply works with: the open directories, and what it knows about whom it acts for.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd as _;
 
-use crate::sys::held::Held;
 use crate::sys::rename::Spot;
-use crate::sys::walk::{self, ObjectKind, Stat};
+use crate::sys::walk::{self, Stat};
 
 use super::attributes::Attributes;
 use super::directories::{Beneath, Places};
@@ -36,9 +36,27 @@ pub(super) enum Past {
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     pub(super) who: Privilege,
-    pub(super) past: Past,
+    past: Cell<Past>,
     /// Metadata that the plan itself changes, by inode: a displaced object may be another name of it.
-    adjusted: HashMap<u64, (&'a Attributes, &'a Attributes)>,
+    adjusted: HashMap<u64, Ends<'a>>,
+}
+
+/// The metadata at both ends of a change.
+type Ends<'a> = (&'a Attributes, &'a Attributes);
+
+/// Whether each field of a stat is from the one or the other end.
+fn is_between(stat: &Stat, (before, after): &Ends<'_>) -> bool {
+    let either = |test: &dyn Fn(&Attributes) -> bool| test(before) || test(after);
+    either(&|end| end.mode == stat.permissions())
+        && either(&|end| end.uid == stat.uid)
+        && either(&|end| end.gid == stat.gid)
+        && either(&|end| end.mtime.is_none_or(|mtime| mtime == stat.mtime))
+}
+
+/// The stat of an object that has these attributes.
+fn with(stat: &Stat, end: &Attributes) -> Stat {
+    let mode = stat.mode & !0o7777 | end.mode;
+    Stat { mode, uid: end.uid, gid: end.gid, mtime: end.mtime.unwrap_or(stat.mtime), ..*stat }
 }
 
 /// Open directories, and what is known.
@@ -68,58 +86,57 @@ impl<'a> Hands<'a> {
         Ok(Self {
             live: Beneath::new(root, &plan.parents),
             places: Places::default(),
-            facts: Facts { who, past, adjusted: adjusted.collect() },
+            facts: Facts { who, past: Cell::new(past), adjusted: adjusted.collect() },
         })
     }
 }
 
 impl Facts<'_> {
+    pub(super) fn past(&self) -> Past {
+        self.past.get()
+    }
+
+    /// Something could not be put back: what is found from now on may be this process's own doing.
+    pub(super) fn doubt(&self) {
+        self.past.set(Past::Interrupted);
+    }
+
     /// Whether what stands at a name is still what was seen; its ctime does not count.
     pub(super) fn is_still(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<bool> {
         match look(spot)? {
-            Some(stat) => Ok(self.fits(seen, &stat) && seen.is_deeply(spot)?),
-            None => Ok(false),
+            // Of a directory that was moved the time says little, and what is below it everything.
+            Some(stat) if seen.below.is_some() => {
+                let timed = Seen { mtime: stat.mtime, ..seen.clone() };
+                Ok(timed.fits(&stat) && self.is_deeply(spot, seen)?)
+            }
+            Some(stat) if self.fits(seen, &stat) => self.is_deeply(spot, seen),
+            _ => Ok(false),
         }
     }
 
-    fn fits(&self, seen: &Seen, stat: &Stat) -> bool {
+    /// A tree may hold other names of files whose metadata the plan changes: it was hashed with what they had at the
+    /// one or the other end of that change.
+    pub(super) fn is_deeply(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<bool> {
+        if seen.is_deeply(spot, &|stat| *stat)? {
+            return Ok(true);
+        }
+        if self.adjusted.is_empty() || seen.below.is_none() {
+            return Ok(false);
+        }
+        let counted_as = |stat: &Stat, choose: &dyn Fn(&Ends<'_>) -> Stat| match self.adjusted.get(&stat.ino) {
+            Some(ends) if is_between(stat, ends) => choose(ends),
+            _ => *stat,
+        };
+        let as_before = |stat: &Stat| counted_as(stat, &|ends| with(stat, ends.0));
+        let as_after = |stat: &Stat| counted_as(stat, &|ends| with(stat, ends.1));
+        Ok(seen.is_deeply(spot, &as_before)? || seen.is_deeply(spot, &as_after)?)
+    }
+
+    /// Whether a stat is of what was seen, or of another name of something whose metadata the plan changes.
+    pub(super) fn fits(&self, seen: &Seen, stat: &Stat) -> bool {
         seen.fits(stat)
-            || self.adjusted.get(&seen.ino).is_some_and(|(before, after)| {
-                let like = |one: &Attributes| {
-                    let mtime = one.mtime.unwrap_or(seen.mtime);
-                    Seen { mode: one.mode, uid: one.uid, gid: one.gid, mtime, ..seen.clone() }.fits(stat)
-                };
-                like(before) || like(after)
+            || self.adjusted.get(&seen.ino).is_some_and(|ends| {
+                is_between(stat, ends) && [ends.0, ends.1].iter().any(|end| seen.fits(&with(stat, end)))
             })
     }
-
-    /// A directory that leaves its parent must be writable itself (its `..` changes): lifts its mode if it is not.
-    pub(super) fn lift(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<()> {
-        if !self.needs_lifting(seen) {
-            return Ok(());
-        }
-        let held = Held::open(spot.0, spot.1)?;
-        if seen.is_object(&held.stat()?) { held.set_mode(seen.mode | WRITE) } else { Ok(()) }
-    }
-
-    /// Puts a mode back that was lifted, here or by a process that was killed.
-    pub(super) fn settle(&self, spot: Spot<'_>, seen: &Seen) -> io::Result<()> {
-        if !self.needs_lifting(seen) {
-            return Ok(());
-        }
-        let held = match Held::open(spot.0, spot.1) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            held => held?,
-        };
-        let stat = held.stat()?;
-        let lifted = seen.is_object(&stat) && stat.permissions() == seen.mode | WRITE;
-        if lifted { held.set_mode(seen.mode) } else { Ok(()) }
-    }
-
-    fn needs_lifting(&self, seen: &Seen) -> bool {
-        self.who == Privilege::Ordinary && seen.kind == ObjectKind::Directory && seen.mode & WRITE == 0
-    }
 }
-
-/// The owner's write permission.
-const WRITE: u32 = 0o200;

@@ -38,17 +38,16 @@ impl Move<'_> {
         match look(self.live).map_err(LOOK)? {
             Some(stat) if after.is_object(&stat) => self.facts.settle(self.live, after).map_err(SETTLE),
             // It was placed, and somebody has replaced or removed it since. Nobody else moves what is staged.
-            _ if own.is_none() && self.facts.past == Past::Interrupted => Ok(()),
+            _ if own.is_none() && self.facts.past() == Past::Interrupted => Ok(()),
             _ => Err(Trouble::Gone),
         }
     }
 
     /// The run's own object becomes the live one.
     fn hand_over(&self, seen: &Seen) -> Result<(), Trouble> {
-        self.facts.lift(self.own, seen).map_err(LIFT)?;
-        let moved = without_replacing_at(self.own, self.live);
-        let moved = moved.and_then(|()| crash::point("apply.moved"));
-        let settled = self.facts.settle(self.own, seen).and_then(|()| self.facts.settle(self.live, seen));
+        let carried = self.facts.carry_own(self.own)?;
+        let moved = without_replacing_at(self.own, self.live).and_then(|()| crash::point("apply.moved"));
+        let settled = carried.put_down(self.facts).and_then(|()| self.settle(&[seen]));
         match moved {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Trouble::Conflict),
             moved => moved.and(settled).map_err(Trouble::at("cannot publish")),
@@ -57,10 +56,9 @@ impl Move<'_> {
 
     /// The live object becomes the run's own, if it is the one that was seen.
     fn take_over(&self, seen: &Seen) -> Result<(), Trouble> {
-        self.facts.lift(self.live, seen).map_err(LIFT)?;
-        let moved = without_replacing_at(self.live, self.own);
-        let moved = moved.and_then(|()| crash::point("apply.moved"));
-        let settled = self.facts.settle(self.live, seen).and_then(|()| self.facts.settle(self.own, seen));
+        let carried = self.facts.carry_live(self.live, seen)?;
+        let moved = without_replacing_at(self.live, self.own).and_then(|()| crash::point("apply.moved"));
+        let settled = carried.put_down(self.facts).and_then(|()| self.settle(&[seen]));
         match moved {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Trouble::Conflict),
             moved => moved.and(settled).map_err(Trouble::at("cannot put aside")),
@@ -68,19 +66,60 @@ impl Move<'_> {
     }
 
     fn exchange(&self, live: &Seen, own: &Seen) -> Result<(), Trouble> {
-        let facts = self.facts;
-        facts.lift(self.live, live).and_then(|()| facts.lift(self.own, own)).map_err(LIFT)?;
+        let carried = self.facts.carry_live(self.live, live)?;
+        let moved = match self.facts.carry_own(self.own) {
+            Ok(also) => self.swap(live, own).and(also.put_down(self.facts).map_err(SETTLE)),
+            Err(trouble) => Err(trouble),
+        };
+        moved.and(carried.put_down(self.facts).and_then(|()| self.settle(&[live, own])).map_err(SETTLE))
+    }
+
+    /// What a killed process could not put back: each object may be at either name.
+    fn settle(&self, objects: &[&Seen]) -> io::Result<()> {
+        let mut both = objects.iter().flat_map(|seen| [(self.live, *seen), (self.own, *seen)]);
+        both.try_for_each(|(spot, seen)| self.facts.settle(spot, seen))
+    }
+
+    fn swap(&self, live: &Seen, own: &Seen) -> Result<(), Trouble> {
         let moved = match exchange_at(self.live, self.own) {
             Ok(Exchanged::Swapped) => crash::point("apply.moved"),
-            Ok(Exchanged::Unsupported) => Err(Errno::OPNOTSUPP.into()),
+            Ok(Exchanged::Unsupported) => return self.swap_in_steps(&between(live, own)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Trouble::Conflict),
             Err(error) => Err(error),
         };
-        // Each of the two may be at either name now.
-        let settle = |spot| facts.settle(spot, live).and_then(|()| facts.settle(spot, own));
-        let settled = settle(self.live).and_then(|()| settle(self.own));
+        moved.map_err(EXCHANGE)
+    }
+
+    /// For a filesystem that cannot exchange: the live object waits in the run's own directory while the other takes
+    /// its place. Readers may see nothing for a moment.
+    fn swap_in_steps(&self, between: &[u8]) -> Result<(), Trouble> {
+        let waiting = (self.own.0, between);
+        match without_replacing_at(self.live, waiting) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Trouble::Conflict),
+            moved => moved.and_then(|()| crash::point("apply.moved")).map_err(EXCHANGE)?,
+        }
+        match without_replacing_at(self.own, self.live) {
+            // Somebody has put another there in that moment: theirs stands.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Trouble::Conflict),
+            moved => moved.and_then(|()| crash::point("apply.moved")).map_err(EXCHANGE)?,
+        }
+        without_replacing_at(waiting, self.own).and_then(|()| crash::point("apply.moved")).map_err(EXCHANGE)
+    }
+
+    /// Ends steps that were begun, by the shorter way: what waits goes where its place is free.
+    fn untangle(&self, before: &Seen, after: &Seen) -> Result<(), Trouble> {
+        let between = between(before, after);
+        let waiting = (self.own.0, &*between);
+        if look(waiting).map_err(LOOK)?.is_none() {
+            return Ok(());
+        }
+        let free = if look(self.own).map_err(LOOK)?.is_none() { self.own } else { self.live };
+        let carried = self.facts.carry_own(waiting)?;
+        let moved = without_replacing_at(waiting, free);
+        let settled = carried.put_down(self.facts);
         match moved {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Trouble::Conflict),
-            moved => moved.and(settled).map_err(Trouble::at("cannot exchange")),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Trouble::Conflict),
+            moved => moved.and(settled).map_err(EXCHANGE),
         }
     }
 
@@ -88,12 +127,14 @@ impl Move<'_> {
     /// was displaced is looked at, and goes back if it is not what was seen. Measured: check-then-rename loses such an
     /// edit every time, this never.
     pub(super) fn replace(&self, before: &Seen, after: &Seen) -> Result<(), Trouble> {
+        if self.facts.past() == Past::Interrupted {
+            self.untangle(before, after)?;
+        }
         match look(self.own).map_err(LOOK)? {
             None => return Err(Trouble::Gone),
             Some(stat) if after.is_object(&stat) => self.exchange(before, after)?,
             Some(_) => {
-                let settled = self.facts.settle(self.live, after);
-                settled.and_then(|()| self.facts.settle(self.own, before)).map_err(SETTLE)?;
+                self.settle(&[before, after]).map_err(SETTLE)?;
             }
         }
         if self.facts.is_still(self.own, before).map_err(LOOK)? {
@@ -108,8 +149,8 @@ impl Move<'_> {
         match look(self.own).map_err(LOOK)? {
             None => self.take_over(before)?,
             // Something else of ours; a plan never says so.
-            Some(_) if self.facts.past == Past::Fresh && look(self.live).map_err(LOOK)?.is_some() => {
-                return Err(Trouble::at("cannot put aside over another")(io::ErrorKind::AlreadyExists.into()));
+            Some(_) if self.facts.past() == Past::Fresh && look(self.live).map_err(LOOK)?.is_some() => {
+                return Err(Trouble::Io("cannot put aside over another", Errno::EXIST.into()));
             }
             Some(_) => self.facts.settle(self.own, before).map_err(SETTLE)?,
         }
@@ -151,10 +192,13 @@ impl Move<'_> {
     /// Undoes [`Self::replace`], if it was done and nobody has touched the result.
     pub(super) fn unreplace(&self, before: &Seen, after: &Seen) -> Result<TakenBack, Trouble> {
         let facts = self.facts;
+        match self.untangle(before, after) {
+            Err(Trouble::Conflict) => return Ok(TakenBack::Kept),
+            other => other?,
+        }
         match look(self.own).map_err(LOOK)? {
             Some(stat) if after.is_object(&stat) => {
-                let settled = facts.settle(self.own, after).and_then(|()| facts.settle(self.live, before));
-                return settled.map(|()| TakenBack::Done).map_err(SETTLE);
+                return self.settle(&[before, after]).map(|()| TakenBack::Done).map_err(SETTLE);
             }
             // Somebody took away what was displaced, or what was staged.
             None if look(self.live).map_err(LOOK)?.is_some_and(|stat| after.is_object(&stat)) => {
@@ -195,6 +239,11 @@ impl Move<'_> {
     }
 }
 
+/// The name under which an object waits while two are exchanged in steps; the same in both directions.
+fn between(one: &Seen, other: &Seen) -> Vec<u8> {
+    format!(".exchange-{}-{}", one.ino.min(other.ino), one.ino.max(other.ino)).into_bytes()
+}
+
+const EXCHANGE: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot exchange", source);
 const LOOK: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot look at", source);
-const LIFT: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot lift the mode of", source);
-const SETTLE: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot put back the mode of", source);
+const SETTLE: fn(io::Error) -> Trouble = |source| Trouble::Io("cannot put back the mode or time of", source);

@@ -130,9 +130,12 @@ impl Plan {
                 after: fields.time()?,
             });
         }
-        let mut operations: Vec<Operation> = Vec::new();
+        let count = fields.number()?;
+        // No operation takes fewer bytes than this, whatever the number says.
+        let most = fields.0.len() / 16;
+        let mut operations: Vec<Operation> = Vec::with_capacity(usize::try_from(count).unwrap_or(most).min(most));
         let mut last_place = root.clone();
-        for _ in 0..fields.number()? {
+        for _ in 0..count {
             let last = operations.last().map_or(&b""[..], |operation| operation.path.as_bytes());
             let path = RelPath::new(fields.after(last)?).ok()?;
             let action = read_action(&mut fields, &last_place)?;

@@ -12,7 +12,7 @@ use crate::sys::rename::Spot;
 use crate::sys::walk::{self, ObjectKind, Stat};
 use crate::sys::{beneath, clock};
 
-use super::below::below;
+use super::below::{CountedAs, below};
 use super::directories::{Beneath, split};
 use super::error::is_unreachable;
 
@@ -81,9 +81,9 @@ impl Seen {
 
     /// Whether what lies deeper than a stat is the same: everything below a directory, the content of a file if it
     /// was given.
-    pub(super) fn is_deeply(&self, spot: Spot<'_>) -> io::Result<bool> {
+    pub(super) fn is_deeply(&self, spot: Spot<'_>, counted_as: CountedAs<'_>) -> io::Result<bool> {
         let same = match (self.below, self.content) {
-            (Some(wanted), _) => below(spot).map(|found| found.digest == wanted),
+            (Some(wanted), _) => below(spot, counted_as).map(|found| found.digest == wanted),
             (None, Some(wanted)) => content(spot).map(|found| found == Some(wanted)),
             (None, None) => Ok(true),
         };
@@ -182,7 +182,7 @@ fn once(spot: Spot<'_>) -> io::Result<Option<(Seen, (i64, u32))>> {
     let mut seen = Seen::of(&stat);
     let mut newest = stat.ctime.max(stat.mtime);
     if seen.kind == ObjectKind::Directory {
-        let found = below(spot)?;
+        let found = below(spot, &|stat| *stat)?;
         seen.below = Some(found.digest);
         newest = newest.max(found.newest);
     }

@@ -15,19 +15,23 @@ pub fn may_mount() -> bool {
 }
 
 /// Gives up `CAP_SYS_ADMIN` so that nothing that is executed from here can have it in this user namespace: with it a
-/// root agent could unmount its view and write to the live tree. A nested user namespace has all capabilities again, but
+/// root agent could unmount its view and write to the live tree; and `CAP_SYS_PTRACE`, with which it could go around the
+/// view through `/proc/PID/cwd` and `/proc/PID/root` of a process outside. A nested user namespace has all capabilities again, but
 /// may not touch mounts that it inherited (mount_namespaces(7)).
 pub(super) fn drop_admin() -> Result<(), FailedStep> {
     let failed = FailedStep::plain;
     clear_ambient_capability_set().map_err(failed("ambient capabilities"))?;
     let sets = capabilities(None).map_err(failed("capabilities"))?;
-    match remove_capability_from_bounding_set(CapabilitySet::SYS_ADMIN) {
-        Ok(()) => {}
-        // Without CAP_SETPCAP the set cannot be changed; who is not root gets nothing from it by executing a program.
-        Err(Errno::PERM) if !rustix::process::geteuid().is_root() => {}
-        Err(errno) => return Err(failed("capability bounding set")(errno)),
+    for capability in [CapabilitySet::SYS_ADMIN, CapabilitySet::SYS_PTRACE] {
+        match remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            // Without CAP_SETPCAP the set cannot be changed; who is not root gets nothing from it by executing a program.
+            Err(Errno::PERM) if !rustix::process::geteuid().is_root() => {}
+            Err(errno) => return Err(failed("capability bounding set")(errno)),
+        }
     }
-    keep(sets, CapabilitySet::all().difference(CapabilitySet::SYS_ADMIN)).map_err(failed("capabilities"))
+    let given_up = CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_PTRACE);
+    keep(sets, CapabilitySet::all().difference(given_up)).map_err(failed("capabilities"))
 }
 
 /// Leaves only these capabilities in every set.
