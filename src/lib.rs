@@ -69,6 +69,7 @@
 //! - `copy_tree`: Copying a tree: contents, modes, times, links, empty directories, pipes, holes and attributes, by
 //!   two threads
 //! - `crash`: Named crash points: the places between two effects where a power cut or a full disk may strike
+//! - `descendants`: Processes that outlive the one they descend from: waited for, or killed
 //! - `descriptor`: Open descriptors: what kind standard input is, and an event descriptor that wakes a poll
 //! - `durable`: `fsync`, where something is relied on after a power cut, and nowhere else
 //! - `fixed`: Whether an inode may be renamed at all: the immutable and the append-only attribute refuse it

@@ -174,6 +174,8 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         kill_after: layered.duration("kill-after", args.kill_after)?.unwrap_or(KILL_AFTER),
     };
     let workspace_typed = args.workspace.is_some();
+    let (hold_typed, conflict_typed) = (args.hold, args.on_conflict.is_some());
+    let passthrough_typed = !args.passthrough.is_empty();
     let outputs = outputs(&layered, workspace_typed, args.out, args.out_file, args.stdout)?;
     let directory = match args.workspace {
         Some(typed) => typed,
@@ -189,8 +191,9 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
     if !outputs.is_empty() && workspace_typed {
         bail!("--workspace and the output options are two ways to give a place to write: choose one");
     }
-    if !outputs.is_empty() && args.hold {
-        bail!("--hold keeps the changes of a workspace; it does not go with --out, --out-file or --stdout");
+    let of_workspace = [("--hold", hold_typed), ("--passthrough", passthrough_typed), ("--on-conflict", conflict_typed)];
+    if let Some((option, _)) = of_workspace.iter().find(|(_, typed)| *typed && !outputs.is_empty()) {
+        bail!("{option} is about the changes of a workspace; it does not go with --out, --out-file or --stdout");
     }
     let request = RunRequest {
         at,

@@ -161,6 +161,9 @@ pub struct AttemptEnd {
     /// What was in force while the agent ran; null where it never ran.
     #[serde(default)]
     pub isolation: Option<Isolation>,
+    /// Processes that outlived the agent and were killed; null where it never ran.
+    #[serde(default)]
+    pub leaked_processes: Option<u64>,
 }
 
 /// Standard input that passed through agentguard.

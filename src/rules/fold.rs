@@ -38,6 +38,7 @@ struct Seen<'a> {
     settled: Option<&'a Settled>,
     end_time: Option<Timestamp>,
     isolation: Option<Isolation>,
+    leaked_processes: Option<u64>,
 }
 
 /// The record of a settled run; `prev` stays null until the log appends it.
@@ -70,6 +71,11 @@ impl<'a> Seen<'a> {
                 self.failure.clone_from(&end.failure);
                 // Standard input belongs to the inputs and is known only now.
                 self.input_hash = end.stdin.and_then(|stdin| stdin.input_hash).or(self.input_hash);
+                self.leaked_processes = match (self.leaked_processes, end.leaked_processes) {
+                    (None, now) => now,
+                    (before, None) => before,
+                    (Some(before), Some(now)) => Some(before.saturating_add(now)),
+                };
                 self.isolation = end.isolation.clone().or(self.isolation.take());
                 self.ended = Some(end);
             }
@@ -163,7 +169,7 @@ impl<'a> Seen<'a> {
             verify: self.verify,
             changes: self.changes,
             discarded: self.sealed.and_then(|sealed| sealed.discarded),
-            leaked_processes: None,
+            leaked_processes: self.leaked_processes,
             isolation: self.isolation.unwrap_or_else(|| header.isolation.clone()),
             input_drift: self.sealed.and_then(|sealed| sealed.drift.clone()),
             needs: header.needs.clone(),

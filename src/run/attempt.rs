@@ -11,6 +11,7 @@ use crate::model::spec::{IsolationLevel, ViewKind};
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::sys::clock;
+use crate::sys::descendants::Swept;
 use crate::sys::process;
 use crate::usage::usage_file;
 use crate::view::clone_copy::CopyBase;
@@ -120,7 +121,7 @@ fn conclude(
             warn_about_relays(&watched, progress);
             let agent = agent_exit(&watched.outcome);
             let staged_stdout = streams.staged_stdout.is_some();
-            let failure = failure_of(&watched.outcome, life).or_else(|| unstaged_stdout(&watched, staged_stdout));
+            let failure = unkillable(&watched.swept).or_else(|| failure_of(&watched.outcome, life)).or_else(|| unstaged_stdout(&watched, staged_stdout));
             let end = ended(life, &watched, places, root_listing, failure.clone());
             (agent, failure, end)
         }
@@ -144,6 +145,13 @@ fn not_started(life: &Life, error: &StartError) -> (Option<i32>, Failure) {
             (None, failure.with_hint("`agentguard doctor` tells what is missing and how to get it"))
         }
     }
+}
+
+/// What may still write must not be published.
+fn unkillable(swept: &Swept) -> Option<Failure> {
+    let pids: Vec<String> = swept.left.iter().map(ToString::to_string).collect();
+    let message = format!("{} processes that the agent left could not be killed: {}", pids.len(), pids.join(", "));
+    (!pids.is_empty()).then(|| Failure::new(ErrorKind::Unkillable, message))
 }
 
 fn agent_exit(outcome: &AttemptOutcome) -> AgentExit {
@@ -212,6 +220,7 @@ fn empty_end(time: Timestamp, exit_code: Option<i32>, failure: Failure) -> Attem
         stdout_bytes: 0,
         stderr_bytes: 0,
         isolation: None,
+        leaked_processes: None,
     }
 }
 
@@ -241,6 +250,7 @@ fn ended(
         stdout_bytes: watched.stdout.bytes,
         stderr_bytes: watched.stderr.bytes,
         isolation: Some(watched.isolation.clone()),
+        leaked_processes: Some(watched.swept.killed),
     }
 }
 

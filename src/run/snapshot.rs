@@ -118,6 +118,7 @@ pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progre
     let obstacle = obstacle(&life.spec, baseline.as_deref());
     let origin = life.spec.workspace.clone().zip(baseline).map(|(policy, baseline)| Origin {
         skip: skipped_paths(&policy, life.state.path()),
+        hides_state: life.state.path().starts_with(policy.path.as_path()),
         policy,
         baseline,
         began: Began(began),

@@ -17,6 +17,7 @@ use crate::model::record::Isolation;
 use crate::model::spec::TimePolicy;
 use crate::rules::step::{Action, AttemptEvent, AttemptOutcome, AttemptState, ProcessEnd, StopCause, step};
 use crate::store::capture::{Capture, KEPT_BYTES};
+use crate::sys::descendants::{self, Swept};
 use crate::sys::descriptor::Flag;
 use crate::sys::inside::{self, FailedStep, InsideError};
 use crate::sys::process::{self, ChildStdout, Launch, Running};
@@ -32,6 +33,12 @@ use super::stdin::{Keep, Kept, StdinPlan, keep_beside};
 
 /// Nothing an orphan holds open is waited for longer than this once the agent is dead.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What an agent leaves behind may come to its own end for so long.
+pub(super) const ORPHAN_GRACE: Duration = Duration::from_millis(300);
+
+/// What cannot be killed by then (uninterruptible sleep) fails the run.
+pub(super) const ORPHAN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How the caller wants the agent's streams.
 #[derive(Debug)]
@@ -59,6 +66,8 @@ pub struct Watched {
     pub stdin: Option<Kept>,
     /// What was in force while it ran.
     pub isolation: Isolation,
+    /// What became of the processes that it left behind.
+    pub swept: Swept,
 }
 
 /// Why a process was not started.
@@ -90,6 +99,7 @@ impl From<InsideError> for StartError {
 
 /// Starts a process in its scene; what was in force comes with it.
 pub fn start_in(scene: &Scene, launch: &Launch<'_>) -> Result<(Running, Isolation), StartError> {
+    descendants::adopt_orphans()?;
     if !scene.is_entered() {
         return Ok((process::launch(launch)?, scene.isolation(None)));
     }
@@ -134,8 +144,8 @@ pub async fn watch(
     };
     let (child, isolation) = start_in(scene, &launch)?;
     let supervised = supervise(life, places, child, streams, terminal.given(), signals).await?;
-    let Supervised { outcome, stdout, stderr, stdin } = supervised;
-    Ok(Watched { outcome, stdout, stderr, stdin: beside.or(stdin), isolation })
+    let Supervised { outcome, stdout, stderr, stdin, swept } = supervised;
+    Ok(Watched { outcome, stdout, stderr, stdin: beside.or(stdin), isolation, swept })
 }
 
 /// The same without what was known before.
@@ -144,6 +154,7 @@ struct Supervised {
     stdout: RelayEnd,
     stderr: RelayEnd,
     stdin: Option<Kept>,
+    swept: Swept,
 }
 
 /// Threads that relay, the flag that stops them, and where they report.
@@ -174,6 +185,7 @@ async fn supervise(
     // The leader is a zombie still, so its group's number is its own: whoever is left in it goes now.
     child.signal_group(Signal::KILL);
     child.reap();
+    let swept = descendants::sweep(ORPHAN_GRACE, ORPHAN_DEADLINE);
     if let Some(foreground) = foreground {
         foreground.take_back();
     }
@@ -192,7 +204,7 @@ async fn supervise(
         Some(kept) => tokio::time::timeout(DRAIN_PATIENCE, kept).await.ok().and_then(Result::ok).flatten(),
         None => None,
     };
-    Ok(Supervised { outcome, stdout, stderr, stdin })
+    Ok(Supervised { outcome, stdout, stderr, stdin, swept })
 }
 
 /// How a relay that was told to stop came to its end.

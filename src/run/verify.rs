@@ -17,6 +17,7 @@ use crate::model::spec::TimePolicy;
 use crate::rules::redact::redact_text;
 use crate::rules::step::{ProcessEnd, StopCause};
 use crate::store::capture::Capture;
+use crate::sys::descendants;
 use crate::sys::descriptor::Flag;
 use crate::sys::process::{ChildStdin, ChildStdout, Launch};
 use crate::sys::relay::{Passing, relay_output};
@@ -26,7 +27,7 @@ use crate::sys::terminal::Terminal;
 const LOG_BYTES: usize = 1024 * 1024;
 
 use super::signals::Signals;
-use super::supervise::{StartError, attend, start_in};
+use super::supervise::{ORPHAN_DEADLINE, ORPHAN_GRACE, StartError, attend, start_in};
 use super::verify_view::VerifyView;
 
 /// One verify command, about to run.
@@ -139,6 +140,7 @@ async fn watch(check: &Check<'_>, signals: &mut Signals) -> Result<(ProcessEnd, 
     let outcome = attend(&child, &time, None, signals).await;
     child.signal_group(Signal::KILL);
     child.reap();
+    let _ = descendants::sweep(ORPHAN_GRACE, ORPHAN_DEADLINE);
     stop.raise();
     // It passes on what is in the pipe, to a file: it ends at once.
     let _ = relay.join();

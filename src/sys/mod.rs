@@ -8,6 +8,7 @@ pub mod copy;
 pub mod copy_across;
 pub mod copy_tree;
 pub mod crash;
+pub mod descendants;
 pub mod descriptor;
 pub mod durable;
 pub mod fixed;

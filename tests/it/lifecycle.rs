@@ -58,6 +58,7 @@ fn attempt_end(failure: Option<Failure>) -> AttemptEnd {
         stdout_bytes: 0,
         stderr_bytes: 0,
         isolation: None,
+        leaked_processes: None,
     }
 }
 

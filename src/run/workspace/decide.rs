@@ -253,8 +253,9 @@ fn origin_of(life: &Life) -> Result<(Origin, Option<Digest>), DecideError> {
     let store = SnapshotStore::at(life.state.path());
     let manifest = store.load(&taken.snapshot).map_err(|source| DecideError::Snapshot { run_id, source })?;
     let skip = skipped_paths(&policy, life.state.path());
+    let hides_state = life.state.path().starts_with(policy.path.as_path());
     let began = Began(taken.began.unwrap_or((0, 0)));
-    Ok((Origin { policy, baseline: Arc::new(Baseline::from_manifest(&manifest)), began, skip }, wanted))
+    Ok((Origin { policy, baseline: Arc::new(Baseline::from_manifest(&manifest)), began, skip, hides_state }, wanted))
 }
 
 /// Writes down what came of it and gives the run up again.

@@ -82,6 +82,8 @@ pub struct Origin {
     pub began: Began,
     /// Paths in it that are not staged.
     pub skip: Vec<Vec<u8>>,
+    /// Whether the first of them is the state directory.
+    pub hides_state: bool,
 }
 
 impl Origin {
@@ -93,6 +95,7 @@ impl Origin {
             root_name: ROOT_NAME.as_bytes(),
             began: self.began,
             skip: &self.skip,
+            state: self.skip.first().map(Vec::as_slice).filter(|_| self.hides_state),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, Sealed as SealedEvent, SnapshotRef};
+use crate::model::Text;
 use crate::model::record::InputDrift;
 use crate::rules::exit_code::AgentExit;
 use crate::run::attempt::Attempted;
@@ -79,7 +80,9 @@ pub async fn seal(
             let roots_now = workspace_root(&spec);
             read(&store, &roots, &origin, |origin| {
                 let drift = origin.baseline.drift(&roots_now, &policy).map_err(|error| failed(&error))?;
-                Ok(InputDrift { count: drift.count(), paths: drift.first_paths })
+                let prefix = [super::ROOT_NAME.as_bytes(), b"/"].concat();
+                let inside = |path: Text| Text(path.0.strip_prefix(&prefix[..]).unwrap_or(&path.0).to_vec());
+                Ok(InputDrift { count: drift.count(), paths: drift.first_paths.into_iter().map(inside).collect() })
             })
         }
     };

@@ -29,6 +29,8 @@ pub struct Workspace<'a> {
     pub began: Began,
     /// Paths in it that are not staged: the state directory, and what is passed through.
     pub skip: &'a [Vec<u8>],
+    /// The state directory, where it is one of them.
+    pub state: Option<&'a [u8]>,
 }
 
 /// The staged changes could not be read.
@@ -113,6 +115,7 @@ impl<'a> Comparison<'a> {
         for (name, found) in names {
             let path = join(&pair.path, &name);
             if self.is_skipped(&path) {
+                self.judge_skipped(&path, &found);
                 continue;
             }
             let before = base.child(&name).map_err(self.failed(&path))?;
@@ -294,6 +297,17 @@ impl<'a> Comparison<'a> {
                     && same_xattrs(object, entry, path, base).map_err(self.failed(path))?
             }
         })
+    }
+
+    /// What an agent makes at the state directory's place never lands, and must not be taken for staged.
+    fn judge_skipped(&mut self, path: &[u8], found: &UpperName<'_>) {
+        let is_state = self.workspace.state.is_some_and(|state| path == state);
+        if is_state
+            && matches!(found, UpperName::Entry(..))
+            && let Ok(path) = RelPath::new(path.to_vec())
+        {
+            self.staged.refused.push(Refused { path, what: "state directory of another agentguard" });
+        }
     }
 
     /// A file that becomes setuid or setgid is refused, unless it was.
