@@ -132,6 +132,7 @@
 //!
 //! What an agent may see and change, composed from kernel facilities.
 //!
+//! - `linked`: Files of a workspace with several names, laid into an overlay's layer before the agent starts
 //! - `overlay`: The overlay view: the workspace at its own path, copied on write, as a list of steps
 //! - `staging`: Publish staging: an empty directory on the targets' filesystem that becomes the targets
 //!

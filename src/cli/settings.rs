@@ -191,7 +191,8 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
     if !outputs.is_empty() && workspace_typed {
         bail!("--workspace and the output options are two ways to give a place to write: choose one");
     }
-    let of_workspace = [("--hold", hold_typed), ("--passthrough", passthrough_typed), ("--on-conflict", conflict_typed)];
+    let of_workspace =
+        [("--hold", hold_typed), ("--passthrough", passthrough_typed), ("--on-conflict", conflict_typed)];
     if let Some((option, _)) = of_workspace.iter().find(|(_, typed)| *typed && !outputs.is_empty()) {
         bail!("{option} is about the changes of a workspace; it does not go with --out, --out-file or --stdout");
     }

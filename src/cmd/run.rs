@@ -145,9 +145,8 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         bail!("the command names {{inputs}} and there are none: add --input PATH");
     }
     // A word of its own; in a script the braces may be anything.
-    let names_staging = |argument: &Text| {
-        contains(&argument.0, b"{staging}") && !argument.0.iter().any(u8::is_ascii_whitespace)
-    };
+    let names_staging =
+        |argument: &Text| contains(&argument.0, b"{staging}") && !argument.0.iter().any(u8::is_ascii_whitespace);
     if workspace.is_some() && command.iter().any(names_staging) {
         bail!("the command names {{staging}} and publishes nothing: add --out DIR, --out-file FILE or --stdout FILE");
     }

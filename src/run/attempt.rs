@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::Timestamp;
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::event::{AttemptEnd, Event, StdinCapture};
 use crate::model::spec::{IsolationLevel, ViewKind};
+use crate::model::{Text, Timestamp};
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::sys::clock;
@@ -26,7 +27,7 @@ use super::signals::{Signals, Worked};
 use super::snapshot::{RootListing, Snapshotted, cancelled, with_stdin};
 use super::stdin::Kept;
 use super::supervise::{StartError, Streams, Watched, watch};
-use super::workspace::Origin;
+use super::workspace::{Origin, ROOT_NAME};
 
 /// A run whose attempt has ended, well or not.
 #[derive(Debug)]
@@ -60,7 +61,13 @@ pub async fn make(
 ) -> Stage<Attempted> {
     let Snapshotted { life, targets, root_listing, inputs, origin, obstacle, difference } = snapshotted;
     let ways = scene::ways(&life.spec, obstacle.as_ref());
-    let stage = StagePlan { number, inputs, difference: difference.as_deref(), targets: &targets };
+    let stage = StagePlan {
+        number,
+        inputs,
+        difference: difference.as_deref(),
+        targets: &targets,
+        links: links_of(origin.as_ref(), difference.is_some()),
+    };
     let start = stage.start(&life, &ways);
     let life = life.note(Event::AttemptStarted(start), "attempt.started")?;
     let staging = match stage.prepare(&life) {
@@ -107,6 +114,28 @@ pub async fn make(
     Err(life.fail(ErrorKind::SpawnFailed, &none))
 }
 
+/// Files that are laid into an overlay's layer beforehand, so that their names stay names of one file: as many as are worth
+/// it. In a tree that is not what its snapshot says their contents are not those of the live ones.
+fn links_of(origin: Option<&Origin>, differs: bool) -> Vec<Vec<PathBuf>> {
+    const MOST_BYTES: u64 = 256 << 20;
+    let Some(origin) = origin.filter(|_| !differs) else { return Vec::new() };
+    let prefix = [ROOT_NAME.as_bytes(), b"/"].concat();
+    let mut bytes = 0_u64;
+    let mut wanted = Vec::new();
+    for group in origin.baseline.link_groups() {
+        bytes = bytes.saturating_add(group.size);
+        let names: Option<Vec<PathBuf>> = group
+            .paths
+            .iter()
+            .map(|path| path.0.strip_prefix(&prefix[..]).map(|inside| Text(inside.to_vec()).to_path_buf()))
+            .collect();
+        if bytes <= MOST_BYTES {
+            wanted.extend(names);
+        }
+    }
+    wanted
+}
+
 /// What came of the agent, as the road, the gate and the journal need it.
 fn conclude(
     life: &Life,
@@ -121,7 +150,9 @@ fn conclude(
             warn_about_relays(&watched, progress);
             let agent = agent_exit(&watched.outcome);
             let staged_stdout = streams.staged_stdout.is_some();
-            let failure = unkillable(&watched.swept).or_else(|| failure_of(&watched.outcome, life)).or_else(|| unstaged_stdout(&watched, staged_stdout));
+            let failure = unkillable(&watched.swept)
+                .or_else(|| failure_of(&watched.outcome, life))
+                .or_else(|| unstaged_stdout(&watched, staged_stdout));
             let end = ended(life, &watched, places, root_listing, failure.clone());
             (agent, failure, end)
         }

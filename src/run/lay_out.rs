@@ -12,6 +12,7 @@ use crate::sys::clock;
 use crate::sys::inside::Access;
 use crate::sys::remove;
 use crate::view::clone_copy::{self, CopyBase, CopyError, Hollow, LeftOut};
+use crate::view::linked;
 use crate::view::overlay::{Bound, Changes};
 use crate::view::staging::{self, Staging, StagingError};
 
@@ -38,6 +39,8 @@ pub(super) struct StagePlan<'a> {
     pub(super) difference: Option<&'a Path>,
     /// The targets of publish mode.
     pub(super) targets: &'a [Target],
+    /// Files of the workspace that stand under several names.
+    pub(super) links: Vec<Vec<PathBuf>>,
 }
 
 /// What one way needs is there.
@@ -151,6 +154,10 @@ impl StagePlan<'_> {
             private: private.clone(),
             covered,
         };
+        if way == Way::Overlay && !self.links.is_empty() {
+            linked::lay_out(&scene.covered, &scene.changes.upper, &self.links)
+                .map_err(make_failed(&scene.changes.upper))?;
+        }
         let copied = match self.make_copy(life, &scene, signals).await? {
             Worked::Done(copied) => copied,
             Worked::Cancelled(signal) => return Ok(Worked::Cancelled(signal)),

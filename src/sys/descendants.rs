@@ -9,9 +9,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, set_child_subreaper, waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, set_child_subreaper, waitid};
 
 /// The name of this program's own process beside an agent, which ends with the last of its users.
 const OWN_HELPER: &str = "agentguard-mv";
@@ -80,7 +78,8 @@ fn descendants() -> Vec<(i32, String)> {
     let mut below: HashMap<i32, Vec<(i32, String)>> = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if let Some((name, parent)) = std::fs::read_to_string(entry.path().join("stat")).ok().as_deref().and_then(parse) {
+        if let Some((name, parent)) = std::fs::read_to_string(entry.path().join("stat")).ok().as_deref().and_then(parse)
+        {
             below.entry(parent).or_default().push((pid, name));
         }
     }

@@ -15,7 +15,7 @@ use super::xattr::{self, Xattr};
 pub struct Metadata<'a> {
     /// Permission bits, `0o7777` at most.
     pub mode: u32,
-    /// Owner and group; only root can give files away, so for others this does nothing.
+    /// Owner and group; only root can give files away, so for others only a group that they are in counts.
     pub owner: (u32, u32),
     /// Last modification, seconds and nanoseconds.
     pub mtime: (i64, u32),
@@ -36,12 +36,22 @@ impl Metadata<'_> {
         rustix::process::geteuid().is_root().then(|| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
     }
 
+    /// The group, for who is not root: those who are in it may give it.
+    fn other_group(&self) -> Option<Gid> {
+        let other = !rustix::process::geteuid().is_root() && self.owner.1 != rustix::process::getegid().as_raw();
+        other.then(|| Gid::from_raw(self.owner.1))
+    }
+
     /// Applies everything to an open file or directory, the time last because the rest changes it. The owner comes
     /// before the mode: chown(2) clears the set-id bits.
     pub fn apply_to(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         xattr::write_all(fd, self.xattrs)?;
         if let Some((uid, gid)) = self.owner() {
             fchown(fd, uid, gid)?;
+        }
+        if let Some(gid) = self.other_group() {
+            // It is not theirs to give: the copy has their own.
+            let _ = fchown(fd, None, Some(gid));
         }
         fchmod(fd, Mode::from_raw_mode(self.mode))?;
         Ok(futimens(fd, &self.times())?)
@@ -50,6 +60,9 @@ impl Metadata<'_> {
     fn apply_at(&self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         if let Some((uid, gid)) = self.owner() {
             chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        if let Some(gid) = self.other_group() {
+            let _ = chownat(dir, name, None, Some(gid), AtFlags::SYMLINK_NOFOLLOW);
         }
         Ok(utimensat(dir, name, &self.times(), AtFlags::SYMLINK_NOFOLLOW)?)
     }

@@ -2,5 +2,6 @@
 
 pub mod clone;
 pub mod clone_copy;
+pub mod linked;
 pub mod overlay;
 pub mod staging;

@@ -43,7 +43,7 @@ fn a_rewrite_that_changes_nothing_is_no_change() {
         let script = "cp a t; mv t a; chmod 640 a; echo f > d/f; chmod 700 d; chmod 755 d; touch a";
         twins.both(&["--view", view, "--quiet"], script);
         let record = twins.guarded.last();
-        assert_eq!(record.changes.map(|changes| (changes.created, changes.modified, changes.deleted)), Some((0, 0, 0)));
+        assert_eq!((record.changes, record.output_hash), (None, None));
         assert!(!record.published && record.status.to_string() == "succeeded", "{record:?}");
         assert_eq!(twins.trees().guarded, before.guarded, "not even the times");
     }
@@ -250,11 +250,9 @@ fn files_with_holes_keep_them() {
         {
             assert_eq!(byte_at(&project, name, at * MEGABYTE), byte, "{name} at {at}");
             assert_eq!(project.join(name).metadata().expect("stat").len(), 200 * MEGABYTE, "{name}");
-            assert!(
-                blocks_bytes(&project, name) < MEGABYTE,
-                "{view}: {name} has {} bytes",
-                blocks_bytes(&project, name)
-            );
+            // The kernel copies a file up in pieces of a megabyte: a piece with a byte in it is written whole.
+            let most = if view == "overlay" && name != "new" { 4 * MEGABYTE } else { MEGABYTE };
+            assert!(blocks_bytes(&project, name) < most, "{view}: {name} has {} bytes", blocks_bytes(&project, name));
         }
         assert_eq!(project.join("empty").metadata().expect("stat").len(), 60 * MEGABYTE);
         assert_eq!(blocks_bytes(&project, "empty"), 0);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::model::Text;
 use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, Sealed as SealedEvent, SnapshotRef};
-use crate::model::Text;
 use crate::model::record::InputDrift;
 use crate::rules::exit_code::AgentExit;
 use crate::run::attempt::Attempted;
@@ -76,6 +76,7 @@ pub async fn seal(
             if let Some(base) = copied {
                 harvest(&copy, &base, &upper, afterwards).map_err(|error| failed(&error))?;
             }
+            too_much(&upper, &spec).map_or(Ok(()), Err)?;
             let policy = capture_policy(&spec, &state).map_err(|error| failed(&error))?;
             let roots_now = workspace_root(&spec);
             read(&store, &roots, &origin, |origin| {
@@ -89,7 +90,11 @@ pub async fn seal(
     let read = match interruptible(signals, work).await {
         Ok(Worked::Done(Ok(read))) => read,
         Ok(Worked::Done(Err(sealing))) => {
-            return Err(life.end(Status::Failed, Some(failure.unwrap_or(sealing)), agent));
+            let status = match (&failure, sealing.kind) {
+                (None, ErrorKind::Limit) => Status::Rejected,
+                _ => status_of(agent),
+            };
+            return Err(life.end(status, Some(failure.unwrap_or(sealing)), agent));
         }
         Ok(Worked::Cancelled(signal)) => return Err(cancelled(life, signal)),
         Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
@@ -139,6 +144,23 @@ fn read(
     };
     let staged = compare(&origin.workspace(), &sealed).map_err(|error| failed(&error))?;
     Ok(Read { sealed, contents, staged, drift: drift(origin)? })
+}
+
+/// A result that is far beyond the limits is not read: a sparse file of terabytes is made in no time and hashed in hours.
+/// What may turn out to be the same as before is not counted.
+fn too_much(upper: &std::path::Path, spec: &crate::model::RunSpec) -> Option<Failure> {
+    let most = spec.gate.max_bytes?.0;
+    let live = spec.workspace.as_ref()?.path.as_path();
+    let mut bytes = 0_u64;
+    for entry in walkdir::WalkDir::new(upper).follow_root_links(false).into_iter().flatten() {
+        let (Ok(inside), Ok(metadata)) = (entry.path().strip_prefix(upper), entry.metadata()) else { continue };
+        let is_same_size = || live.join(inside).symlink_metadata().is_ok_and(|there| there.len() == metadata.len());
+        if metadata.is_file() && !is_same_size() {
+            bytes = bytes.saturating_add(metadata.len());
+        }
+    }
+    let message = format!("the result has {bytes} bytes, more than --max-bytes {most}");
+    (bytes > most).then(|| Failure::new(ErrorKind::Limit, message))
 }
 
 /// Whether a layer has nothing but whiteouts at its top.

@@ -27,6 +27,8 @@ pub enum OverlayMark {
     Opaque,
     /// A directory in which whiteouts by attribute count.
     HasWhiteouts,
+    /// A file that stood below and was copied here to be changed.
+    CopiedUp,
     /// An attribute that leads to data elsewhere: not made by a mount with `userxattr`, so made by hand.
     Redirect,
 }
@@ -44,6 +46,7 @@ pub(super) fn mark_of(xattr: &Xattr) -> Option<OverlayMark> {
         (b"opaque", b"x") => Some(OverlayMark::HasWhiteouts),
         (b"opaque", _) => Some(OverlayMark::Opaque),
         (b"whiteout", _) => Some(OverlayMark::WhiteoutAttribute),
+        (b"origin", _) => Some(OverlayMark::CopiedUp),
         (b"redirect" | b"metacopy", _) => Some(OverlayMark::Redirect),
         _ => None,
     }

@@ -119,7 +119,7 @@ impl Tree {
 
     /// Numbers, from 1, for files that stand in the tree under several names.
     fn link_groups(&self) -> HashMap<(u64, u64), u32> {
-        let linked = |node: &Node| node.kind == EntryKind::File && node.stat.nlink > 1;
+        let linked = |node: &Node| node.kind != EntryKind::Directory && node.stat.nlink > 1;
         let mut names = HashMap::<_, u32>::new();
         for node in self.all().filter(|node| linked(node)) {
             *names.entry((node.stat.dev, node.stat.ino)).or_default() += 1;
@@ -286,10 +286,8 @@ impl ManifestEncoder<'_> {
 
     fn group_of(&self, node: &Node) -> u32 {
         match node.kind {
-            EntryKind::File if !self.groups.is_empty() => {
-                self.groups.get(&(node.stat.dev, node.stat.ino)).copied().unwrap_or(0)
-            }
-            _ => 0,
+            EntryKind::Directory => 0,
+            _ => self.groups.get(&(node.stat.dev, node.stat.ino)).copied().unwrap_or(0),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The comparison: every directory of the upper layer against the same directory of the base.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::change::{ChangeKind, ChangedPath, Side};
 use crate::model::{Digest, EntryKind, RelPath, Text};
-use crate::store::snapshot::{BaseDir, BaseEntry, Baseline, ManifestEntry, Sealed};
+use crate::store::snapshot::{BaseDir, Baseline, ManifestEntry, Sealed};
 use crate::sys::walk;
 use crate::sys::xattr;
 
@@ -47,7 +48,15 @@ pub fn compare(workspace: &Workspace<'_>, sealed: &Sealed) -> Result<Staged, Com
     let failed = |source| CompareError { path: workspace.path.to_path_buf(), source };
     let root = walk::open_dir_itself(workspace.path.as_os_str().as_bytes()).map_err(failed)?;
     let upper = Upper::of(sealed);
-    let mut comparison = Comparison { workspace, root, upper, staged: Staged::default(), waiting: Vec::new() };
+    let mut comparison = Comparison {
+        workspace,
+        root,
+        upper,
+        staged: Staged::default(),
+        waiting: Vec::new(),
+        linked: HashMap::new(),
+        owners: Owners::here(),
+    };
     comparison.run()?;
     Ok(comparison.finish())
 }
@@ -67,6 +76,40 @@ struct Comparison<'a> {
     upper: Upper<'a>,
     staged: Staged,
     waiting: Vec<Pair<'a>>,
+    /// What becomes of the names of files that have several.
+    linked: HashMap<u32, Vec<(Vec<u8>, Outcome)>>,
+    owners: Owners,
+}
+
+/// What becomes of one name of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// The staged object takes its place.
+    Moved,
+    /// Its content stays.
+    Same(Base),
+}
+
+/// Whose owners can be told apart: who is not root can give nothing away, and a copy of somebody else's file is their own.
+struct Owners {
+    is_root: bool,
+    groups: Vec<u32>,
+}
+
+impl Owners {
+    fn here() -> Self {
+        let mut groups: Vec<u32> =
+            rustix::process::getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
+        groups.push(rustix::process::getegid().as_raw());
+        Self { is_root: rustix::process::geteuid().is_root(), groups }
+    }
+
+    fn are_same(&self, was: (u32, u32), now: (u32, u32)) -> bool {
+        if self.is_root {
+            return was == now;
+        }
+        was.1 == now.1 || !self.groups.contains(&was.1)
+    }
 }
 
 impl<'a> Comparison<'a> {
@@ -89,7 +132,33 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
+    /// Remembers what becomes of one name of a file that has several.
+    fn link(&mut self, path: &[u8], entry: &ManifestEntry, outcome: Outcome) {
+        if entry.link_group != 0 {
+            self.linked.entry(entry.link_group).or_default().push((path.to_vec(), outcome));
+        }
+    }
+
+    /// Names of one file stay that: where one of them moves into the tree, the others follow, also those whose content
+    /// is the same as before.
+    fn keep_links(&mut self) {
+        for names in std::mem::take(&mut self.linked).into_values() {
+            if !names.iter().any(|(_, outcome)| *outcome == Outcome::Moved) {
+                continue;
+            }
+            for (path, outcome) in names {
+                let (Outcome::Same(base), Ok(path)) = (outcome, RelPath::new(path)) else { continue };
+                self.staged.retimed.retain(|step| step.path != path);
+                match self.staged.steps.iter_mut().find(|step| step.path == path) {
+                    Some(step) => step.action = StepKind::Replace,
+                    None => self.staged.steps.push(Step { path, action: StepKind::Replace, base }),
+                }
+            }
+        }
+    }
+
     fn finish(mut self) -> Staged {
+        self.keep_links();
         self.staged.changes.paths.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         self.staged.steps.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         self.staged
@@ -219,6 +288,7 @@ impl<'a> Comparison<'a> {
             self.note(change, path.clone(), before.side(None), Some(side_of(entry)));
             let below: Vec<(Vec<u8>, &ManifestEntry)> = self.upper.below(index).collect();
             for (rest, entry) in below {
+                self.link(&join(&path, &rest), entry, Outcome::Moved);
                 self.judge_privilege(&join(&path, &rest), entry, None);
                 self.note(ChangeKind::Created, join(&path, &rest), None, Some(side_of(entry)));
             }
@@ -251,7 +321,15 @@ impl<'a> Comparison<'a> {
         let after = side_of(entry);
         self.judge_privilege(path, entry, before.side(None).map(|side| side.mode));
         if before.is_absent() {
-            self.step(path, StepKind::Place, before);
+            if self.upper.was_copied(path)
+                && let Ok(path) = RelPath::new(path.to_vec())
+            {
+                // Somebody has taken away what the agent changed: nothing stands there that this could replace.
+                self.staged.steps.push(Step { path, action: StepKind::Replace, base: Base::Unrecorded });
+            } else {
+                self.step(path, StepKind::Place, before);
+            }
+            self.link(path, entry, Outcome::Moved);
             self.note(ChangeKind::Created, path.to_vec(), None, Some(after));
             return Ok(());
         }
@@ -266,11 +344,24 @@ impl<'a> Comparison<'a> {
             && was.is_some_and(|was| was.digest == after.digest && was.size == after.size);
         let same_metadata = self.same_metadata(path, entry, before, base)?;
         if same_content && same_metadata {
+            self.link(path, entry, Outcome::Same(base_of(before)));
+            let was_changed = match before {
+                BaseObject::Recorded(was) => was.mtime(),
+                BaseObject::Unrecorded(object) => object.stat.mtime,
+                BaseObject::Absent => entry.mtime,
+            };
+            if entry.kind == EntryKind::File
+                && was_changed != entry.mtime
+                && let Ok(path) = RelPath::new(path.to_vec())
+            {
+                self.staged.retimed.push(Step { path, action: StepKind::Adjust, base: base_of(before) });
+            }
             return Ok(());
         }
         // A link has nothing to adjust: it is replaced.
         let adjustable = same_content && entry.kind != EntryKind::Symlink;
         self.step(path, if adjustable { StepKind::Adjust } else { StepKind::Replace }, before);
+        self.link(path, entry, if adjustable { Outcome::Same(base_of(before)) } else { Outcome::Moved });
         self.note(ChangeKind::Modified, path.to_vec(), was, Some(after));
         self.gone_below(path, before)
     }
@@ -287,13 +378,14 @@ impl<'a> Comparison<'a> {
             BaseObject::Absent => false,
             BaseObject::Recorded(was) => {
                 let same_mode = entry.kind == EntryKind::Symlink || was.mode() == entry.mode;
-                same_mode && same_owner(was, entry) && was.xattrs() == entry.xattrs()
+                let same_owner = self.owners.are_same((was.uid(), was.gid()), (entry.uid, entry.gid));
+                same_mode && same_owner && was.xattrs() == entry.xattrs()
             }
             BaseObject::Unrecorded(object) => {
                 let stat = object.stat;
                 let mode_counts = entry.kind != EntryKind::Symlink;
                 (!mode_counts || stat.permissions() == entry.mode)
-                    && (stat.uid, stat.gid) == (entry.uid, entry.gid)
+                    && self.owners.are_same((stat.uid, stat.gid), (entry.uid, entry.gid))
                     && same_xattrs(object, entry, path, base).map_err(self.failed(path))?
             }
         })
@@ -329,10 +421,6 @@ fn base_of(object: &BaseObject<'_>) -> Base {
         BaseObject::Recorded(entry) => Base::Recorded(entry.index()),
         BaseObject::Unrecorded(_) => Base::Unrecorded,
     }
-}
-
-fn same_owner(was: &BaseEntry<'_>, entry: &ManifestEntry) -> bool {
-    (was.uid(), was.gid()) == (entry.uid, entry.gid)
 }
 
 fn same_xattrs(object: &LiveObject, entry: &ManifestEntry, path: &[u8], base: &BaseDirectory<'_>) -> io::Result<bool> {

@@ -27,6 +27,9 @@ pub struct Staged {
     pub replaced: Vec<RelPath>,
     /// Directories that the agent made anew and that stay: nobody else may have changed them, either.
     pub renewed: Vec<Step>,
+    /// Files that were written again as they were: only their times are given to those that stand there, where nobody else
+    /// has touched them, and only beside other changes.
+    pub retimed: Vec<Step>,
     /// Sockets and devices, and files that would be setuid or setgid anew: what the gate refuses.
     pub refused: Vec<Refused>,
 }

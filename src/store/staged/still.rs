@@ -57,6 +57,12 @@ pub fn plan(workspace: &Workspace<'_>, upper: &Path, aside: &Path, staged: &Stag
             planning.conflicts.push(Text(step.path.as_bytes().to_vec()));
         }
     }
+    for step in &staged.retimed {
+        // Somebody else's file keeps its time.
+        if planning.is_untouched(step).map_err(Planning::failed(step.path.as_bytes()))? {
+            operations.extend(planning.operation(step)?);
+        }
+    }
     if !planning.conflicts.is_empty() {
         return Err(PlanError::Conflict { paths: planning.conflicts });
     }

@@ -14,6 +14,7 @@ pub(super) struct Upper<'a> {
     /// Names that are gone, by directory.
     whiteouts: HashMap<Vec<u8>, Vec<Vec<u8>>>,
     opaque: HashSet<Vec<u8>>,
+    copied: HashSet<Vec<u8>>,
     specials: Vec<(Vec<u8>, ObjectKind)>,
 }
 
@@ -32,6 +33,7 @@ impl<'a> Upper<'a> {
             manifest: &sealed.manifest,
             whiteouts: HashMap::new(),
             opaque: HashSet::new(),
+            copied: HashSet::new(),
             specials: Vec::new(),
         };
         let root = sealed.manifest.roots().next().map(|(_, entry)| entry.name.to_vec()).unwrap_or_default();
@@ -65,6 +67,9 @@ impl<'a> Upper<'a> {
                     }
                 }
                 // A mount with `userxattr` follows no redirect: the entry is what it is.
+                OverlayMark::CopiedUp => {
+                    upper.copied.insert(below(path));
+                }
                 OverlayMark::HasWhiteouts | OverlayMark::Redirect => {}
             }
         }
@@ -102,6 +107,11 @@ impl<'a> Upper<'a> {
     /// Whether what lies below a directory is hidden as a whole.
     pub(super) fn is_opaque(&self, path: &[u8]) -> bool {
         self.opaque.contains(path)
+    }
+
+    /// Whether something of this name stood below when the agent changed it.
+    pub(super) fn was_copied(&self, path: &[u8]) -> bool {
+        self.copied.contains(path)
     }
 
     /// Every entry below the directory at `index`, with its path below that directory.
