@@ -194,6 +194,7 @@ fn write_journal(dir: &RunDir, record: &RunRecord, before: &Captured, contents: 
         stdout_bytes: 0,
         stderr_bytes: 0,
         isolation: None,
+        leaked_processes: None,
     };
     let sealed =
         Sealed { time, output_hash: record.output_hash, files: 0, bytes: 0, contents, discarded: None, drift: None };
