@@ -160,8 +160,11 @@ fn too_much(upper: &std::path::Path, spec: &crate::model::RunSpec) -> Option<Fai
         }
     }
     let message = format!("the result has {bytes} bytes, more than --max-bytes {most}");
-    (bytes > most).then(|| Failure::new(ErrorKind::Limit, message))
+    (bytes > most.max(AT_ONCE)).then(|| Failure::new(ErrorKind::Limit, message))
 }
+
+/// So much is read in a moment, and then the record has the hash of what was staged.
+const AT_ONCE: u64 = 1 << 30;
 
 /// Whether a layer has nothing but whiteouts at its top.
 fn holds_nothing(upper: &std::path::Path) -> bool {

@@ -98,6 +98,14 @@ impl<'a> BaseDirectory<'a> {
         }
     }
 
+    /// Whether names of the live directory were changed since the run began, or it is gone: by somebody else.
+    pub(super) fn changed_since(&self, began: Began) -> io::Result<bool> {
+        match &self.live {
+            Some(live) => Ok(walk::stat_of(live)?.mtime > began.0),
+            None => Ok(true),
+        }
+    }
+
     /// The live directory, for what must be read.
     pub(super) fn live(&self) -> Option<BorrowedFd<'_>> {
         self.live.as_ref().map(OwnedFd::as_fd)

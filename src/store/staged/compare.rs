@@ -321,10 +321,12 @@ impl<'a> Comparison<'a> {
         let after = side_of(entry);
         self.judge_privilege(path, entry, before.side(None).map(|side| side.mode));
         if before.is_absent() {
+            // A file that was changed or moved here. Where names of the live directory were changed since the run began,
+            // it was changed here, and somebody has taken it away: nothing stands there that this could replace.
             if self.upper.was_copied(path)
+                && base.changed_since(self.workspace.began).map_err(self.failed(path))?
                 && let Ok(path) = RelPath::new(path.to_vec())
             {
-                // Somebody has taken away what the agent changed: nothing stands there that this could replace.
                 self.staged.steps.push(Step { path, action: StepKind::Replace, base: Base::Unrecorded });
             } else {
                 self.step(path, StepKind::Place, before);
