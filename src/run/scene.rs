@@ -294,6 +294,8 @@ fn make_layer(upper: &Path, covered: &Path) -> io::Result<()> {
     let (from, to) = (fs::File::open(covered)?, fs::File::open(upper)?);
     let xattrs = xattr::read_all(std::os::fd::AsFd::as_fd(&from))?;
     xattr::write_all(std::os::fd::AsFd::as_fd(&to), &xattrs)?;
+    // A filesystem without attributes cannot hold a layer: the mount will say so.
+    let _ = crate::sys::overlay_layer::mark_impure(std::os::fd::AsFd::as_fd(&to));
     fs::set_permissions(upper, fs::Permissions::from_mode(metadata.mode() & 0o7777))
 }
 

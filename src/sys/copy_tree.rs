@@ -201,10 +201,13 @@ impl Copy<'_> {
 
     fn entry(&self, ends: &Ends<'_>, from: &[u8], to: &[u8], stat: &Stat) -> Result<(), CopyError> {
         let path = join(ends.below, from);
+        if stat.nlink > 1 && self.is_further_name(&path, stat) {
+            return Ok(());
+        }
         let metadata =
             Metadata { mode: stat.permissions(), owner: (stat.uid, stat.gid), mtime: stat.mtime, xattrs: &[] };
         match stat.kind() {
-            ObjectKind::File => return self.file(ends, from, to, stat),
+            ObjectKind::File => return self.file(ends, from, to),
             ObjectKind::Symlink => walk::link_target(ends.from, from)
                 .and_then(|target| metadata.make_symlink(&target, ends.to, to))
                 .map_err(self.error("copy", &path))?,
@@ -219,17 +222,23 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn file(&self, ends: &Ends<'_>, from: &[u8], to: &[u8], stat: &Stat) -> Result<(), CopyError> {
-        let path = join(ends.below, from);
-        if stat.nlink > 1 {
-            let mut state = self.lock();
-            let identity = (stat.dev, stat.ino);
-            if let Some(first) = state.first_names.get(&identity).cloned() {
-                state.links.push((first, path));
-                return Ok(());
+    /// Whether an object was copied under another name; then this one is linked to it at the end.
+    fn is_further_name(&self, path: &[u8], stat: &Stat) -> bool {
+        let mut state = self.lock();
+        let identity = (stat.dev, stat.ino);
+        let first = state.first_names.get(&identity).cloned();
+        match first {
+            Some(first) => state.links.push((first, path.to_vec())),
+            None => {
+                state.first_names.insert(identity, path.to_vec());
+                return false;
             }
-            state.first_names.insert(identity, path.clone());
         }
+        true
+    }
+
+    fn file(&self, ends: &Ends<'_>, from: &[u8], to: &[u8]) -> Result<(), CopyError> {
+        let path = join(ends.below, from);
         let copied = copy_file(self.access, ends, from, to).map_err(self.error("copy", &path))?;
         let mut state = self.lock();
         state.report.files += 1;

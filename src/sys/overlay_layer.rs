@@ -31,6 +31,12 @@ pub fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8], whiteouts: Whiteouts) -> 
     Ok(fsetxattr(dir, "user.overlay.opaque", b"x", XattrFlags::empty())?)
 }
 
+/// Says of an open directory of an upper layer what the kernel would note at the first look at what is in it: noted then, it
+/// would change the directory's ctime under whoever reads it.
+pub fn mark_impure(dir: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(fsetxattr(dir, "user.overlay.impure", b"y", XattrFlags::empty())?)
+}
+
 /// Says of an open directory of a layer that nothing of the layers below shows in it.
 pub fn mark_opaque(dir: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fsetxattr(dir, "user.overlay.opaque", b"y", XattrFlags::empty())?)

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sys::copy_tree::copy_tree;
 use crate::sys::metadata::Metadata;
+use crate::sys::overlay_layer;
 use crate::sys::walk::Access;
 use crate::sys::xattr;
 
@@ -61,5 +62,6 @@ fn finish(live: &Path, layer: &Path) -> io::Result<()> {
     let xattrs = xattr::read_all(from.as_fd())?;
     let mtime = (metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or(0));
     let owner = (metadata.uid(), metadata.gid());
+    overlay_layer::mark_impure(to.as_fd())?;
     Metadata { mode: metadata.mode() & 0o7777, owner, mtime, xattrs: &xattrs }.apply_to(to.as_fd())
 }

@@ -154,7 +154,7 @@ impl Baseline {
             return Vec::new();
         }
         let mut names = HashMap::<(u64, u64), Vec<BaseEntry<'_>>>::new();
-        let linkable = |entry: &BaseEntry<'_>| entry.kind() == EntryKind::File && entry.record.stat.ino != 0;
+        let linkable = |entry: &BaseEntry<'_>| entry.kind() != EntryKind::Directory && entry.record.stat.ino != 0;
         for entry in self.entries().filter(linkable) {
             names.entry((entry.record.stat.dev, entry.record.stat.ino)).or_default().push(entry);
         }

@@ -234,11 +234,20 @@ impl<'a> Comparison<'a> {
     /// What stood at a path is there no more.
     fn gone(&mut self, path: &[u8], before: &BaseObject<'a>) -> Result<(), CompareError> {
         if before.is_absent() {
+            // What the agent took away stood there when it did; by now somebody else has taken it away, too.
+            self.was_there(path);
             return Ok(());
         }
         self.step(path, StepKind::Remove, before);
         self.note(ChangeKind::Deleted, path.to_vec(), before.side(None), None);
         self.gone_below(path, before)
+    }
+
+    /// Something stood at a path that no snapshot holds and where nothing stands any more: a conflict.
+    fn was_there(&mut self, path: &[u8]) {
+        if let Ok(path) = RelPath::new(path.to_vec()) {
+            self.staged.renewed.push(Step { path, action: StepKind::Remove, base: Base::Unrecorded });
+        }
     }
 
     /// Every path below what is there no more.
@@ -281,6 +290,10 @@ impl<'a> Comparison<'a> {
         base: &BaseDirectory<'a>,
     ) -> Result<(), CompareError> {
         let Pair { path, index, hidden, .. } = pair;
+        if before.is_absent() && self.upper.is_opaque(&path) && !hidden {
+            // A directory is marked where it takes another object's place.
+            self.was_there(&path);
+        }
         if before.kind() != Some(EntryKind::Directory) {
             let change = if before.is_absent() { ChangeKind::Created } else { ChangeKind::Modified };
             let action = if before.is_absent() { StepKind::Place } else { StepKind::Replace };
