@@ -55,6 +55,8 @@ pub fn compare(workspace: &Workspace<'_>, sealed: &Sealed) -> Result<Staged, Com
         staged: Staged::default(),
         waiting: Vec::new(),
         linked: HashMap::new(),
+        groups: groups_of(workspace),
+        were_linked: HashMap::new(),
         owners: Owners::here(),
     };
     comparison.run()?;
@@ -78,6 +80,10 @@ struct Comparison<'a> {
     waiting: Vec<Pair<'a>>,
     /// What becomes of the names of files that have several.
     linked: HashMap<u32, Vec<(Vec<u8>, Outcome)>>,
+    /// Which paths were names of one object when the run began.
+    groups: HashMap<Vec<u8>, usize>,
+    /// The same, with the link group that they are in now.
+    were_linked: HashMap<usize, Vec<(Vec<u8>, u32, Outcome)>>,
     owners: Owners,
 }
 
@@ -134,6 +140,9 @@ impl<'a> Comparison<'a> {
 
     /// Remembers what becomes of one name of a file that has several.
     fn link(&mut self, path: &[u8], entry: &ManifestEntry, outcome: Outcome) {
+        if let Some(group) = self.groups.get(path) {
+            self.were_linked.entry(*group).or_default().push((path.to_vec(), entry.link_group, outcome));
+        }
         if entry.link_group != 0 {
             self.linked.entry(entry.link_group).or_default().push((path.to_vec(), outcome));
         }
@@ -142,17 +151,28 @@ impl<'a> Comparison<'a> {
     /// Names of one file stay that: where one of them moves into the tree, the others follow, also those whose content
     /// is the same as before.
     fn keep_links(&mut self) {
+        for names in std::mem::take(&mut self.were_linked).into_values() {
+            let is_one = names.windows(2).all(|pair| pair[0].1 == pair[1].1 && pair[0].1 != 0);
+            if names.len() > 1 && !is_one {
+                self.replace(names.into_iter().map(|(path, _, outcome)| (path, outcome)));
+            }
+        }
         for names in std::mem::take(&mut self.linked).into_values() {
             if !names.iter().any(|(_, outcome)| *outcome == Outcome::Moved) {
                 continue;
             }
-            for (path, outcome) in names {
-                let (Outcome::Same(base), Ok(path)) = (outcome, RelPath::new(path)) else { continue };
-                self.staged.retimed.retain(|step| step.path != path);
-                match self.staged.steps.iter_mut().find(|step| step.path == path) {
-                    Some(step) => step.action = StepKind::Replace,
-                    None => self.staged.steps.push(Step { path, action: StepKind::Replace, base }),
-                }
+            self.replace(names.into_iter());
+        }
+    }
+
+    /// Objects whose content stays are replaced all the same: they are other names of one file, or no longer are.
+    fn replace(&mut self, names: impl Iterator<Item = (Vec<u8>, Outcome)>) {
+        for (path, outcome) in names {
+            let (Outcome::Same(base), Ok(path)) = (outcome, RelPath::new(path)) else { continue };
+            self.staged.retimed.retain(|step| step.path != path);
+            match self.staged.steps.iter_mut().find(|step| step.path == path) {
+                Some(step) => step.action = StepKind::Replace,
+                None => self.staged.steps.push(Step { path, action: StepKind::Replace, base }),
             }
         }
     }
@@ -290,10 +310,6 @@ impl<'a> Comparison<'a> {
         base: &BaseDirectory<'a>,
     ) -> Result<(), CompareError> {
         let Pair { path, index, hidden, .. } = pair;
-        if before.is_absent() && self.upper.is_opaque(&path) && !hidden {
-            // A directory is marked where it takes another object's place.
-            self.was_there(&path);
-        }
         if before.kind() != Some(EntryKind::Directory) {
             let change = if before.is_absent() { ChangeKind::Created } else { ChangeKind::Modified };
             let action = if before.is_absent() { StepKind::Place } else { StepKind::Replace };
@@ -311,10 +327,14 @@ impl<'a> Comparison<'a> {
         if !same {
             self.step(&path, StepKind::Adjust, &before);
             self.note(ChangeKind::Modified, path.clone(), before.side(None), Some(side_of(entry)));
-        } else if self.upper.is_opaque(&path)
+        }
+        if self.upper.is_opaque(&path)
             && let Ok(path) = RelPath::new(path.clone())
         {
-            self.staged.renewed.push(Step { path, action: StepKind::Adjust, base: base_of(&before) });
+            // What a snapshot holds is looked at path by path; of anything else nobody knows what was in it.
+            let is_recorded = matches!(before, BaseObject::Recorded(_));
+            let action = if is_recorded { StepKind::Adjust } else { StepKind::Remove };
+            self.staged.renewed.push(Step { path, action, base: base_of(&before) });
         }
         let recorded = match before {
             BaseObject::Recorded(entry) => entry.dir(),
@@ -428,6 +448,20 @@ impl<'a> Comparison<'a> {
             self.staged.refused.push(Refused { path, what: "setuid or setgid file" });
         }
     }
+}
+
+/// The group of each path that was one of several names of an object.
+fn groups_of(workspace: &Workspace<'_>) -> HashMap<Vec<u8>, usize> {
+    let prefix = [workspace.root_name, b"/"].concat();
+    let mut groups = HashMap::new();
+    for (number, group) in workspace.baseline.link_groups().into_iter().enumerate() {
+        for path in group.paths {
+            if let Some(inside) = path.0.strip_prefix(&prefix[..]) {
+                groups.insert(inside.to_vec(), number);
+            }
+        }
+    }
+    groups
 }
 
 fn base_of(object: &BaseObject<'_>) -> Base {
