@@ -22,7 +22,7 @@ const AGENT: [(&str, &[&str]); 11] = [
 ];
 
 /// What puts another object at a path in one step, or after nothing was left there.
-const REPLACES: [&str; 2] = ["echo mine > t; mv t f", "rm f; ln -s elsewhere f"];
+const REPLACES: [&str; 3] = ["echo mine > t; mv t f", "rm f; ln -s elsewhere f", "rm f; mkdir f; echo x > f/x"];
 
 /// What somebody else does meanwhile to such a path.
 fn by_others(path: &str) -> &'static [&'static str] {

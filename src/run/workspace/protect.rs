@@ -10,7 +10,7 @@ use crate::model::{EntryKind, Text};
 use crate::rules::git_config::changed_key;
 use crate::rules::protected::{Protection, protection};
 use crate::run::ended::Life;
-use crate::store::snapshot::SnapshotStore;
+use crate::store::snapshot::{BaseEntry, SnapshotStore};
 use crate::sys::walk;
 
 use super::{Origin, ROOT_NAME, UPPER};
@@ -31,7 +31,7 @@ pub fn objection(life: &Life, origin: &Origin, paths: &[ChangedPath]) -> Option<
             return Some(refuse(&changed.path, "matches --protect"));
         }
         match protection(&changed.path.0)? {
-            Protection::Whole if is_new_directory(changed) => None,
+            Protection::Whole if is_new_directory(changed) || is_copy_of_top(origin, changed) => None,
             Protection::Whole => Some(refuse(&changed.path, "is protected")),
             Protection::GitConfig => config_objection(life, origin, changed),
         }
@@ -42,6 +42,16 @@ pub fn objection(life: &Life, origin: &Origin, paths: &[ChangedPath]) -> Option<
 fn is_new_directory(changed: &ChangedPath) -> bool {
     let is_directory = |side: &Option<Side>| side.is_none_or(|side| side.kind == EntryKind::Directory);
     is_directory(&changed.before) && is_directory(&changed.after)
+}
+
+/// A further work tree of the project (`git worktree add`) has what the project has: who trusts the one trusts the other.
+fn is_copy_of_top(origin: &Origin, changed: &ChangedPath) -> bool {
+    let (None, Some(after), Some(name)) = (changed.before, changed.after, changed.path.as_path().file_name()) else {
+        return false;
+    };
+    let top = [ROOT_NAME.as_bytes(), b"/", name.as_encoded_bytes()].concat();
+    let same = |entry: BaseEntry<'_>| entry.kind() == after.kind && Some(entry.digest()) == after.digest;
+    after.kind == EntryKind::File && origin.baseline.find(&top).is_some_and(same)
 }
 
 fn refuse(path: &Text, why: &str) -> Failure {

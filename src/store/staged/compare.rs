@@ -385,8 +385,7 @@ impl<'a> Comparison<'a> {
                 BaseObject::Unrecorded(object) => object.stat.mtime,
                 BaseObject::Absent => entry.mtime,
             };
-            if entry.kind == EntryKind::File
-                && was_changed != entry.mtime
+            if was_changed != entry.mtime
                 && let Ok(path) = RelPath::new(path.to_vec())
             {
                 self.staged.retimed.push(Step { path, action: StepKind::Adjust, base: base_of(before) });
