@@ -132,6 +132,12 @@
 //!
 //! What an agent may see and change, composed from kernel facilities.
 //!
+//! - `clone`: The clone view: a private copy of the workspace, mounted over its path, or entered where nothing can be
+//!   mounted
+//! - `clone_copy`: The private copy behind a clone view: how it is made, and what it was like
+//! - `harvest`: What an agent changed in the private copy behind a clone view becomes an upper layer like that of an
+//!   overlay
+//! - `layer_clean`: What an agent has made in a copy, and what would mean something else in a layer
 //! - `linked`: Files of a workspace with several names, laid into an overlay's layer before the agent starts
 //! - `overlay`: The overlay view: the workspace at its own path, copied on write, as a list of steps
 //! - `staging`: Publish staging: an empty directory on the targets' filesystem that becomes the targets

@@ -3,10 +3,12 @@
 //! Sockets and devices are left out and named. Files that are one file under several names stay one.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, Mode, linkat, mkdirat};
 
 use super::copy::{CopiedBy, copy_content};
 use super::metadata::{Metadata, create_file};
+use super::rename::Spot;
 use super::walk::{self, Access, ObjectKind, Stat};
 use super::xattr;
 
@@ -60,21 +63,30 @@ pub struct Leave {
 
 /// [`copy_tree`] without some directories.
 pub fn copy_tree_leaving(from: &Path, to: &Path, access: Access, leave: &Leave) -> Result<CopyReport, CopyError> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let (from_path, to_path) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
-    let failed = |step, path: &Path| {
-        let path = path.to_path_buf();
+    copy((CWD, from.as_os_str().as_bytes()), (CWD, to.as_os_str().as_bytes()), access, leave)
+}
+
+/// [`copy_tree`] between names in open directories; paths of errors begin with the name.
+pub fn copy_tree_at(from: Spot<'_>, to: Spot<'_>, access: Access) -> Result<CopyReport, CopyError> {
+    copy(from, to, access, &Leave::default())
+}
+
+fn copy(from: Spot<'_>, to: Spot<'_>, access: Access, leave: &Leave) -> Result<CopyReport, CopyError> {
+    let failed = |step, path: &[u8]| {
+        let path = PathBuf::from(OsStr::from_bytes(path));
         move |source| CopyError { step, path, source }
     };
-    let stat = walk::lstat_at(CWD, from_path).map_err(failed("stat", from))?;
-    let mut copy = Copy { access, from, leave, bases: None, state: Mutex::default(), ready: Condvar::new() };
+    let stat = walk::lstat_at(from.0, from.1).map_err(failed("stat", from.1))?;
+    let path = if stat.kind() == ObjectKind::Directory { from.1 } else { b"" };
+    let path = Path::new(OsStr::from_bytes(path));
+    let mut copy = Copy { access, from: path, leave, bases: None, state: Mutex::default(), ready: Condvar::new() };
     if stat.kind() != ObjectKind::Directory {
-        copy.entry(&Ends { from: CWD, to: CWD, below: b"" }, from_path, to_path, &stat)?;
+        copy.entry(&Ends { from: from.0, to: to.0, below: b"" }, from.1, to.1, &stat)?;
         return Ok(copy.finish());
     }
-    mkdirat(CWD, to_path, Mode::RWXU).map_err(|errno| failed("create", to)(errno.into()))?;
-    let source = walk::open_dir_itself(from_path).map_err(failed("open", from))?;
-    let target = walk::open_dir_itself(to_path).map_err(failed("open", to))?;
+    mkdirat(to.0, to.1, Mode::RWXU).map_err(|errno| failed("create", to.1)(errno.into()))?;
+    let source = walk::open_dir_itself_at(from).map_err(failed("open", from.1))?;
+    let target = walk::open_dir_itself_at(to).map_err(failed("open", to.1))?;
     copy.bases = Some((source, target));
     copy.lock().waiting.push(Vec::new());
     copy.run()?;
@@ -118,8 +130,7 @@ impl Copy<'_> {
     }
 
     fn error(&self, step: &'static str, below: &[u8]) -> impl FnOnce(io::Error) -> CopyError {
-        use std::os::unix::ffi::OsStrExt as _;
-        let path = self.from.join(std::ffi::OsStr::from_bytes(below));
+        let path = self.from.join(OsStr::from_bytes(below));
         move |source| CopyError { step, path, source }
     }
 

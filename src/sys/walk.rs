@@ -79,6 +79,12 @@ impl Stat {
         self.mode & 0o7777
     }
 
+    /// Whether it is a character device 0:0, which says in the layer of an overlay that something is gone; a block device
+    /// of that number says nothing.
+    pub fn is_whiteout(&self) -> bool {
+        FileType::from_raw_mode(self.mode) == FileType::CharacterDevice && self.rdev == 0
+    }
+
     /// Whether fewer bytes are allocated than the size says.
     pub fn is_sparse(&self) -> bool {
         self.kind() == ObjectKind::File && self.allocated < self.size
@@ -248,7 +254,12 @@ pub fn open_dir(path: &[u8]) -> io::Result<OwnedFd> {
 
 /// Opens a directory by path; the last component must not be a link.
 pub fn open_dir_itself(path: &[u8]) -> io::Result<OwnedFd> {
-    Ok(openat(CWD, path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?)
+    open_dir_itself_at((CWD, path))
+}
+
+/// The same for a name in an open directory.
+pub fn open_dir_itself_at((dir, name): super::rename::Spot<'_>) -> io::Result<OwnedFd> {
+    Ok(openat(dir, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
 /// Opens a file by path, following links. The caller must have seen that it is regular, and must look again.

@@ -1,9 +1,7 @@
-//! The private copy behind a clone view: how it is made, and how what an agent changed in it becomes an upper layer like
-//! that of an overlay.
+//! The private copy behind a clone view: how it is made.
 //!
 //! What stat says of every entry of the fresh copy is remembered; after the agent an entry whose stat is the same was not
-//! touched. Changed and new entries are moved into the layer, what is gone gets a whiteout. Where the copy is still
-//! needed (verify commands run in it), copies are put back.
+//! touched ([`super::harvest`]).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -12,22 +10,18 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::symlinkat;
 
 use crate::sys::copy_tree::{self, Leave};
-use crate::sys::held::Held;
-use crate::sys::metadata::Metadata;
-use crate::sys::overlay_layer::{Whiteouts, make_whiteout, mark_opaque};
+use crate::sys::remove::remove_tree_at;
 use crate::sys::walk::{self, Access, ObjectKind, Stat};
-use crate::sys::xattr;
 
 /// What stat said of a fresh copy, by path.
 #[derive(Debug, Default)]
 pub struct CopyBase {
-    entries: HashMap<Vec<u8>, Stat>,
+    pub(super) entries: HashMap<Vec<u8>, Stat>,
     /// Directories that are there, and none of the copy's business.
     hollow: Vec<Vec<u8>>,
 }
@@ -68,7 +62,7 @@ pub enum CopyError {
     },
 }
 
-fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CopyError {
+pub(super) fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CopyError + use<> {
     let path = path.to_path_buf();
     move |source| CopyError::Io { step, path, source }
 }
@@ -89,50 +83,53 @@ pub fn make(
         (metadata.dev(), metadata.ino())
     });
     let mut leave = Leave { absent: absent.collect(), hollow: Vec::new() };
-    for inside in &left_out.hollow {
-        let path = from.join(inside);
-        let stat = walk::lstat_at(CWD, path.as_os_str().as_bytes()).map_err(failed("cannot look at", &path))?;
+    let source = Tree::open(from)?;
+    for inside in left_out.hollow.iter().map(|inside| inside.as_os_str().as_bytes()) {
+        let (dir, name) = split(inside);
+        let look = || walk::lstat_at(source.directory(dir)?.as_fd(), name);
+        let stat = look().map_err(source.failed("cannot look at", inside))?;
         if stat.kind() == ObjectKind::Directory {
             leave.hollow.push((stat.dev, stat.ino));
         }
     }
     copy_tree::copy_tree_leaving(from, to, Access::AsIs, &leave)?;
+    let copy = Tree::open(to)?;
     if hollow == Hollow::Linked {
-        for inside in &left_out.hollow {
-            let path = to.join(inside);
-            let link = || {
-                crate::sys::remove::remove_tree(&path)?;
-                std::os::unix::fs::symlink(from.join(inside), &path)
+        for inside in left_out.hollow.iter().map(|inside| inside.as_os_str().as_bytes()) {
+            let link = || -> io::Result<()> {
+                let (dir, name) = split(inside);
+                let dir = copy.directory(dir)?;
+                remove_tree_at(dir.as_fd(), name)?;
+                Ok(symlinkat(&*source.host_path(inside), dir, name)?)
             };
-            link().map_err(failed("cannot link", &path))?;
+            link().map_err(copy.failed("cannot link", inside))?;
         }
     }
     amend(to).map_err(failed("cannot lay out the recorded snapshot in", to))?;
     let hollow = left_out.hollow.iter().map(|inside| inside.as_os_str().as_bytes().to_vec()).collect();
     let mut base = CopyBase { entries: HashMap::new(), hollow };
-    base.remember(to)?;
+    base.remember(&copy)?;
     Ok(base)
 }
 
 impl CopyBase {
-    fn is_hollow(&self, path: &[u8]) -> bool {
+    pub(super) fn is_hollow(&self, path: &[u8]) -> bool {
         self.hollow.iter().any(|hollow| hollow == path)
     }
 
-    fn remember(&mut self, copy: &Path) -> Result<(), CopyError> {
-        let root = open_root(copy)?;
+    fn remember(&mut self, copy: &Tree<'_>) -> Result<(), CopyError> {
         let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
         let mut waiting = vec![Vec::new()];
         while let Some(dir) = waiting.pop() {
-            let look = || -> io::Result<Vec<(Vec<u8>, Stat)>> {
-                let opened = walk::open_dir_below_as(Access::Own, root.as_fd(), &dir)?;
+            let mut look = || -> io::Result<Vec<(Vec<u8>, Stat)>> {
+                let opened = copy.directory(&dir)?;
                 let names = walk::sorted_names(opened.as_fd(), &mut buffer)?;
                 names
                     .iter()
                     .map(|name| Ok((join(&dir, &name.bytes), walk::lstat_at(opened.as_fd(), &name.bytes)?)))
                     .collect()
             };
-            for (path, stat) in look_at(look, copy, &dir)? {
+            for (path, stat) in look().map_err(copy.failed("cannot read", &dir))? {
                 if stat.kind() == ObjectKind::Directory && !self.is_hollow(&path) {
                     waiting.push(path.clone());
                 }
@@ -143,238 +140,41 @@ impl CopyBase {
     }
 }
 
-fn look_at<T>(look: impl FnOnce() -> io::Result<T>, copy: &Path, dir: &[u8]) -> Result<T, CopyError> {
-    look().map_err(failed("cannot read", &copy.join(OsStr::from_bytes(dir))))
+/// An open tree, whose directories are opened by their path below it, however long.
+#[derive(Debug)]
+pub(super) struct Tree<'a> {
+    path: &'a Path,
+    root: OwnedFd,
 }
 
-fn open_root(copy: &Path) -> Result<OwnedFd, CopyError> {
-    walk::open_dir_itself(copy.as_os_str().as_bytes()).map_err(failed("cannot open", copy))
-}
-
-/// Whether the copy is still needed after the harvest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Afterwards {
-    /// Verify commands run in it.
-    Needed,
-    /// Nobody looks at it again.
-    Done,
-}
-
-/// Moves what was changed in a copy into a layer, which must not be there yet.
-pub fn harvest(copy: &Path, base: &CopyBase, upper: &Path, afterwards: Afterwards) -> Result<(), CopyError> {
-    let mut harvest = Harvest { copy, base, upper, made: Vec::new(), modes: HashMap::new(), moved: Vec::new() };
-    fs::DirBuilder::new().mode(0o700).create(upper).map_err(failed("cannot make", upper))?;
-    harvest.run()?;
-    if afterwards == Afterwards::Needed {
-        for path in &harvest.moved {
-            let (from, to) = (harvest.host(upper, path), harvest.host(copy, path));
-            copy_tree::copy_tree(&from, &to, Access::Own)?;
-        }
-    }
-    harvest.finish_directories()
-}
-
-struct Harvest<'a> {
-    copy: &'a Path,
-    base: &'a CopyBase,
-    upper: &'a Path,
-    /// Directories made in the layer, outermost first.
-    made: Vec<Vec<u8>>,
-    /// The modes they will have.
-    modes: HashMap<Vec<u8>, u32>,
-    /// What was moved.
-    moved: Vec<Vec<u8>>,
-}
-
-impl Harvest<'_> {
-    fn host(&self, root: &Path, path: &[u8]) -> PathBuf {
-        root.join(OsStr::from_bytes(path))
+impl<'a> Tree<'a> {
+    pub(super) fn open(path: &'a Path) -> Result<Self, CopyError> {
+        let root = walk::open_dir_itself(path.as_os_str().as_bytes()).map_err(failed("cannot open", path))?;
+        Ok(Self { path, root })
     }
 
-    fn run(&mut self) -> Result<(), CopyError> {
-        let root = open_root(self.copy)?;
-        let mut gone: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
-        for path in self.base.entries.keys() {
-            let (dir, name) = split(path);
-            gone.entry(dir).or_default().push(name);
-        }
-        let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
-        let mut waiting = vec![Vec::new()];
-        while let Some(dir) = waiting.pop() {
-            let opened = look_at(|| walk::open_dir_below_as(Access::Own, root.as_fd(), &dir), self.copy, &dir)?;
-            let names = look_at(|| walk::sorted_names(opened.as_fd(), &mut buffer), self.copy, &dir)?;
-            for name in &names {
-                let path = join(&dir, &name.bytes);
-                let stat = look_at(|| walk::lstat_at(opened.as_fd(), &name.bytes), self.copy, &path)?;
-                if self.take(&path, &stat)? == Taken::Below {
-                    waiting.push(path);
-                }
-            }
-            for name in gone.get(&dir[..]).into_iter().flatten() {
-                if names.binary_search_by(|found| (*found.bytes).cmp(name)).is_err() {
-                    self.white_out(&join(&dir, name))?;
-                }
-            }
-        }
-        Ok(())
+    /// A directory of the tree; one that its owner may not read has its mode lifted for the moment.
+    pub(super) fn directory(&self, path: &[u8]) -> io::Result<OwnedFd> {
+        walk::open_dir_below_as(Access::Own, self.root.as_fd(), path)
     }
 
-    /// Looks at one entry of the copy as it is now.
-    fn take(&mut self, path: &[u8], now: &Stat) -> Result<Taken, CopyError> {
-        if self.base.is_hollow(path) {
-            return Ok(Taken::Whole);
-        }
-        let was = self.base.entries.get(path);
-        let was_directory = was.filter(|was| was.kind() == ObjectKind::Directory);
-        if now.kind() == ObjectKind::Directory && was_directory.is_some_and(|was| was.ino != now.ino) {
-            // Another directory has taken its place: nothing that stood in it is there unless it is in the new one.
-            self.move_over(path, now)?;
-            self.note_replaced(path, now)?;
-            return Ok(Taken::Whole);
-        }
-        if now.kind() == ObjectKind::Directory && was_directory.is_some() {
-            if was.is_some_and(|was| (was.mode, was.uid, was.gid, was.ctime) != (now.mode, now.uid, now.gid, now.ctime))
-            {
-                self.make_directory(path)?;
-            }
-            return Ok(Taken::Below);
-        }
-        if was.is_none_or(|was| !was.same_as(now)) {
-            self.move_over(path, now)?;
-        }
-        Ok(Taken::Whole)
+    /// For people: the kernel would not take it if it is long.
+    pub(super) fn host_path(&self, path: &[u8]) -> PathBuf {
+        self.path.join(OsStr::from_bytes(path))
     }
 
-    fn move_over(&mut self, path: &[u8], now: &Stat) -> Result<(), CopyError> {
-        let (dir, _) = split(path);
-        self.make_directory(dir)?;
-        let (from, to) = (self.host(self.copy, path), self.host(self.upper, path));
-        let moved = match fs::rename(&from, &to) {
-            // A directory that its owner may not write to: its `..` changes.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && now.kind() == ObjectKind::Directory => {
-                fs::set_permissions(&from, fs::Permissions::from_mode(now.permissions() | 0o700))
-                    .and_then(|()| fs::rename(&from, &to))
-                    .and_then(|()| fs::set_permissions(&to, fs::Permissions::from_mode(now.permissions())))
-            }
-            moved => moved,
-        };
-        moved.map_err(failed("cannot move", &from))?;
-        // In a copy an overlay's attributes mean nothing; in the layer they would.
-        forget_marks(&to).map_err(failed("cannot clean", &to))?;
-        self.moved.push(path.to_vec());
-        Ok(())
-    }
-
-    fn white_out(&mut self, path: &[u8]) -> Result<(), CopyError> {
-        let (dir, _) = split(path);
-        self.make_directory(dir)?;
-        let place = self.host(self.upper, path);
-        let (_, name) = split(path);
-        let above = place.parent().unwrap_or(self.upper);
-        walk::open_dir_itself(above.as_os_str().as_bytes())
-            .and_then(|above| make_whiteout(above.as_fd(), name, Whiteouts::AsPossible))
-            .map_err(failed("cannot note the removal at", &place))
-    }
-
-    /// Another directory has taken the place of one that was there.
-    fn note_replaced(&mut self, path: &[u8], now: &Stat) -> Result<(), CopyError> {
-        let place = self.host(self.upper, path);
-        let mode = now.permissions();
-        // Who may not write to it may not note anything on it.
-        let lift = |to: u32| match mode & 0o700 {
-            0o700 => Ok(()),
-            _ => fs::set_permissions(&place, fs::Permissions::from_mode(to)),
-        };
-        lift(mode | 0o700)
-            .and_then(|()| walk::open_dir_itself(place.as_os_str().as_bytes()))
-            .and_then(|dir| mark_opaque(dir.as_fd()))
-            .and_then(|()| lift(mode))
-            .map_err(failed("cannot note the replacement at", &place))
-    }
-
-    /// The directory of a path in the layer, with those above it; open to its owner until the end.
-    fn make_directory(&mut self, path: &[u8]) -> Result<(), CopyError> {
-        if path.is_empty() {
-            return Ok(());
-        }
-        let place = self.host(self.upper, path);
-        if place.symlink_metadata().is_ok() {
-            return Ok(());
-        }
-        let (dir, _) = split(path);
-        self.make_directory(dir)?;
-        fs::DirBuilder::new().mode(0o700).create(&place).map_err(failed("cannot make", &place))?;
-        // What is moved out of it must be allowed to go.
-        let source = self.host(self.copy, path);
-        let mode = fs::metadata(&source).map_err(failed("cannot look at", &source))?.permissions().mode() & 0o7777;
-        if mode & 0o300 != 0o300 {
-            fs::set_permissions(&source, fs::Permissions::from_mode(mode | 0o700))
-                .map_err(failed("cannot open", &source))?;
-        }
-        self.made.push(path.to_vec());
-        self.modes.insert(path.to_vec(), mode);
-        Ok(())
-    }
-
-    /// Modes, owners, attributes and times of the layer's directories, innermost first.
-    fn finish_directories(self) -> Result<(), CopyError> {
-        for path in self.made.iter().rev() {
-            let (from, to) = (self.host(self.copy, path), self.host(self.upper, path));
-            let mode = self.modes.get(path).copied().unwrap_or(0o755);
-            let finish = || -> io::Result<()> {
-                let source = walk::open_dir_itself(from.as_os_str().as_bytes())?;
-                let stat = walk::stat_of(&source)?;
-                let xattrs = xattr::read_all(source.as_fd())?;
-                let target = walk::open_dir_itself(to.as_os_str().as_bytes())?;
-                let owner = (stat.uid, stat.gid);
-                Metadata { mode, owner, mtime: stat.mtime, xattrs: &xattrs }.apply_to(target.as_fd())?;
-                fs::set_permissions(&from, fs::Permissions::from_mode(mode))
-            };
-            finish().map_err(failed("cannot finish", &to))?;
-        }
-        Ok(())
+    /// For `map_err`: what was being done to a path of the tree.
+    pub(super) fn failed(&self, step: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> CopyError + use<> {
+        failed(step, &self.host_path(path))
     }
 }
 
-/// Takes an overlay's attributes off a file, or off a directory and everything below it.
-fn forget_marks(top: &Path) -> io::Result<()> {
-    let (Some(parent), Some(name)) = (top.parent(), top.file_name()) else { return Ok(()) };
-    let parent = walk::open_dir_itself(parent.as_os_str().as_bytes())?;
-    let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
-    let mut waiting = vec![name.as_bytes().to_vec()];
-    while let Some(path) = waiting.pop() {
-        let (dir, name) = split(&path);
-        let dir = walk::open_dir_below_as(Access::Own, parent.as_fd(), dir)?;
-        let stat = walk::lstat_at(dir.as_fd(), name)?;
-        if !matches!(stat.kind(), ObjectKind::File | ObjectKind::Directory) {
-            continue;
-        }
-        let held = Held::open(dir.as_fd(), name)?;
-        for mark in held.attribute_names()?.iter().filter(|name| xattr::is_overlay(name)) {
-            held.remove_attribute(mark)?;
-        }
-        if stat.kind() == ObjectKind::Directory {
-            let opened = walk::open_dir_below_as(Access::Own, parent.as_fd(), &path)?;
-            let names = walk::sorted_names(opened.as_fd(), &mut buffer)?;
-            waiting.extend(names.into_iter().map(|name| join(&path, &name.bytes)));
-        }
-    }
-    Ok(())
-}
-
-/// How much of an entry was dealt with.
-#[derive(PartialEq, Eq)]
-enum Taken {
-    /// All of it.
-    Whole,
-    /// It is a directory that was there before: what is in it comes next.
-    Below,
-}
-
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+/// A name in a directory, both below the root of a copy.
+pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+/// Directory and name of a path.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     memchr::memrchr(b'/', path).map_or((b"", path), |at| (&path[..at], &path[at + 1..]))
 }

@@ -2,6 +2,8 @@
 
 pub mod clone;
 pub mod clone_copy;
+pub mod harvest;
+mod layer_clean;
 pub mod linked;
 pub mod overlay;
 pub mod staging;

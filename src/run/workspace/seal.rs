@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::model::Text;
 use crate::model::error_kind::{ErrorKind, Failure, Status};
 use crate::model::event::{Event, Sealed as SealedEvent, SnapshotRef};
 use crate::model::record::InputDrift;
+use crate::model::{RelPath, Text};
 use crate::rules::exit_code::AgentExit;
 use crate::run::attempt::Attempted;
 use crate::run::ended::{Life, Stage, chain};
@@ -17,9 +17,9 @@ use crate::run::signals::{Signals, Worked, interruptible};
 use crate::run::snapshot::{cancelled, capture_policy, workspace_root};
 use crate::store::change_set::{self, output_hash};
 use crate::store::snapshot::{CaptureRoot, Durability, KeepLimit, Sealed, SnapshotStore, hash_roots};
-use crate::store::staged::{Staged, compare};
+use crate::store::staged::{Refused, Staged, compare};
 use crate::sys::clock;
-use crate::view::clone_copy::{Afterwards, harvest};
+use crate::view::harvest::{Afterwards, harvest};
 
 use super::commit::upper_roots;
 use super::{Origin, UPPER};
@@ -73,18 +73,21 @@ pub async fn seal(
         let is_verified = failure.is_none() && !life.spec.gate.verify.is_empty();
         let afterwards = if is_verified { Afterwards::Needed } else { Afterwards::Done };
         move || {
-            if let Some(base) = copied {
-                harvest(&copy, &base, &upper, afterwards).map_err(|error| failed(&error))?;
-            }
+            let devices = match copied {
+                Some(base) => harvest(&copy, &base, &upper, afterwards).map_err(|error| failed(&error))?,
+                None => Vec::new(),
+            };
             too_much(&upper, &spec).map_or(Ok(()), Err)?;
             let policy = capture_policy(&spec, &state).map_err(|error| failed(&error))?;
             let roots_now = workspace_root(&spec);
-            read(&store, &roots, &origin, |origin| {
+            let mut read = read(&store, &roots, &origin, |origin| {
                 let drift = origin.baseline.drift(&roots_now, &policy).map_err(|error| failed(&error))?;
                 let prefix = [super::ROOT_NAME.as_bytes(), b"/"].concat();
                 let inside = |path: Text| Text(path.0.strip_prefix(&prefix[..]).unwrap_or(&path.0).to_vec());
                 Ok(InputDrift { count: drift.count(), paths: drift.first_paths.into_iter().map(inside).collect() })
-            })
+            })?;
+            read.staged.refused.extend(refused_devices(devices, &origin.skip));
+            Ok::<Read, Failure>(read)
         }
     };
     let read = match interruptible(signals, work).await {
@@ -144,6 +147,15 @@ fn read(
     };
     let staged = compare(&origin.workspace(), &sealed).map_err(|error| failed(&error))?;
     Ok(Read { sealed, contents, staged, drift: drift(origin)? })
+}
+
+/// Devices that an agent has made in a copy are no part of the layer, and its result is refused for them.
+fn refused_devices(devices: Vec<Vec<u8>>, skip: &[Vec<u8>]) -> impl Iterator<Item = Refused> {
+    let skip: Vec<RelPath> = skip.iter().filter_map(|path| RelPath::new(path.clone()).ok()).collect();
+    let paths = devices.into_iter().filter_map(|path| RelPath::new(path).ok());
+    paths
+        .filter(move |path| !skip.iter().any(|skipped| path.as_path().starts_with(skipped.as_path())))
+        .map(|path| Refused { path, what: "device" })
 }
 
 /// A result that is far beyond the limits is not read: a sparse file of terabytes is made in no time and hashed in hours.

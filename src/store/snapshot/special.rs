@@ -13,6 +13,8 @@ pub struct Special {
     pub kind: ObjectKind,
     /// A device's number.
     pub rdev: u64,
+    /// Whether the kernel would take it for a whiteout.
+    pub is_whiteout: bool,
 }
 
 /// What an object means in the upper layer of an overlay (kernel, `Documentation/filesystems/overlayfs.rst`).
@@ -36,7 +38,7 @@ pub enum OverlayMark {
 impl Special {
     /// What it means in an upper layer.
     pub(super) fn mark(&self) -> Option<OverlayMark> {
-        (self.kind == ObjectKind::Device && self.rdev == 0).then_some(OverlayMark::Whiteout)
+        self.is_whiteout.then_some(OverlayMark::Whiteout)
     }
 }
 

@@ -195,7 +195,8 @@ impl Walk<'_> {
         known: Option<Record>,
     ) -> Result<Option<Node>, CaptureError> {
         let Some(kind) = entry_kind(stat.kind()) else {
-            let special = Special { path: (place.path)(), kind: stat.kind(), rdev: stat.rdev };
+            let (kind, rdev, is_whiteout) = (stat.kind(), stat.rdev, stat.is_whiteout());
+            let special = Special { path: (place.path)(), kind, rdev, is_whiteout };
             let mut found = lock(&self.found);
             found.overlay.extend(special.mark().map(|mark| (special.path.clone(), mark)));
             found.specials.push(special);

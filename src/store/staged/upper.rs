@@ -42,8 +42,7 @@ impl<'a> Upper<'a> {
             rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
         };
         for special in &sealed.specials {
-            let is_whiteout = special.rdev == 0 && special.kind == ObjectKind::Device;
-            if !is_whiteout {
+            if !special.is_whiteout {
                 upper.specials.push((below(&special.path), special.kind));
             }
         }

@@ -1,0 +1,251 @@
+//! What an agent changed in the private copy behind a clone view becomes an upper layer like that of an overlay.
+//!
+//! Changed and new entries are moved into the layer, what is gone gets a whiteout. Where the copy is still needed (verify
+//! commands run in it), copies are put back. Everything is done by directory descriptors: paths may be of any length.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use rustix::fs::{Mode, mkdirat};
+
+use crate::sys::copy_tree::{self, copy_tree_at};
+use crate::sys::held::Held;
+use crate::sys::metadata::Metadata;
+use crate::sys::overlay_layer::{Whiteouts, make_whiteout, mark_opaque};
+use crate::sys::rename::{Spot, without_replacing_at};
+use crate::sys::walk::{self, Access, ObjectKind, Stat};
+use crate::sys::xattr;
+
+use super::clone_copy::{CopyBase, CopyError, Tree, failed, join, split};
+use super::layer_clean::clean;
+
+/// Whether the copy is still needed after the harvest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Verify commands run in it.
+    Needed,
+    /// Nobody looks at it again.
+    Done,
+}
+
+/// Moves what was changed in a copy into a layer, which must not be there yet.
+///
+/// Devices are left out, and their paths returned, sorted: in a layer one could mean that something is gone.
+pub fn harvest(copy: &Path, base: &CopyBase, upper: &Path, afterwards: Afterwards) -> Result<Vec<Vec<u8>>, CopyError> {
+    fs::DirBuilder::new().mode(0o700).create(upper).map_err(failed("cannot make", upper))?;
+    let (copy, layer) = (Tree::open(copy)?, Tree::open(upper)?);
+    let mut harvest =
+        Harvest { copy, base, layer, made: Vec::new(), were: HashMap::new(), moved: Vec::new(), devices: Vec::new() };
+    harvest.run()?;
+    if afterwards == Afterwards::Needed {
+        harvest.put_copies_back()?;
+    }
+    harvest.finish_directories()?;
+    harvest.devices.sort_unstable();
+    Ok(harvest.devices)
+}
+
+struct Harvest<'a> {
+    copy: Tree<'a>,
+    base: &'a CopyBase,
+    layer: Tree<'a>,
+    /// Directories made in the layer, outermost first.
+    made: Vec<Vec<u8>>,
+    /// What the agent left them like in the copy.
+    were: HashMap<Vec<u8>, Stat>,
+    /// What was moved.
+    moved: Vec<Vec<u8>>,
+    /// What is not part of the layer.
+    devices: Vec<Vec<u8>>,
+}
+
+impl Harvest<'_> {
+    fn run(&mut self) -> Result<(), CopyError> {
+        let mut gone: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
+        for path in self.base.entries.keys() {
+            let (dir, name) = split(path);
+            gone.entry(dir).or_default().push(name);
+        }
+        let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
+        let mut waiting = vec![Vec::new()];
+        while let Some(dir) = waiting.pop() {
+            let opened = self.copy.directory(&dir).map_err(self.copy.failed("cannot read", &dir))?;
+            let names =
+                walk::sorted_names(opened.as_fd(), &mut buffer).map_err(self.copy.failed("cannot read", &dir))?;
+            for name in &names {
+                let path = join(&dir, &name.bytes);
+                let stat = walk::lstat_at(opened.as_fd(), &name.bytes);
+                let stat = stat.map_err(self.copy.failed("cannot look at", &path))?;
+                if self.take(opened.as_fd(), &path, &stat)? == Taken::Below {
+                    waiting.push(path);
+                }
+            }
+            for name in gone.get(&dir[..]).into_iter().flatten() {
+                if names.binary_search_by(|found| (*found.bytes).cmp(name)).is_err() {
+                    self.white_out(&join(&dir, name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at one entry of an open directory of the copy as it is now.
+    fn take(&mut self, from: BorrowedFd<'_>, path: &[u8], now: &Stat) -> Result<Taken, CopyError> {
+        if self.base.is_hollow(path) {
+            return Ok(Taken::Whole);
+        }
+        let was = self.base.entries.get(path);
+        let was_directory = was.filter(|was| was.kind() == ObjectKind::Directory);
+        if now.kind() == ObjectKind::Directory
+            && let Some(was) = was_directory
+        {
+            if was.ino != now.ino {
+                // Another directory has taken its place: nothing that stood in it is there unless it is in the new one.
+                let layer = self.move_over(from, path, now)?;
+                let (_, name) = split(path);
+                note_replaced((layer.as_fd(), name), now)
+                    .map_err(self.layer.failed("cannot note the replacement at", path))?;
+                return Ok(Taken::Whole);
+            }
+            if (was.mode, was.uid, was.gid, was.ctime) != (now.mode, now.uid, now.gid, now.ctime) {
+                self.directory(path)?;
+            }
+            return Ok(Taken::Below);
+        }
+        if was.is_some_and(|was| was.same_as(now)) {
+            return Ok(Taken::Whole);
+        }
+        if now.kind() == ObjectKind::Device {
+            if was.is_some() {
+                self.white_out(path)?;
+            }
+            self.devices.push(path.to_vec());
+        } else {
+            self.move_over(from, path, now)?;
+        }
+        Ok(Taken::Whole)
+    }
+
+    /// Moves an entry to where it belongs in the layer: into the directory that is returned.
+    fn move_over(&mut self, from: BorrowedFd<'_>, path: &[u8], now: &Stat) -> Result<OwnedFd, CopyError> {
+        let (dir, name) = split(path);
+        let layer = self.directory(dir)?;
+        rename((from, name), (layer.as_fd(), name), now).map_err(self.copy.failed("cannot move", path))?;
+        let devices = clean((layer.as_fd(), name)).map_err(self.layer.failed("cannot clean", path))?;
+        self.devices.extend(devices.iter().map(|below| join(dir, below)));
+        self.moved.push(path.to_vec());
+        Ok(layer)
+    }
+
+    fn white_out(&mut self, path: &[u8]) -> Result<(), CopyError> {
+        let (dir, name) = split(path);
+        let layer = self.directory(dir)?;
+        make_whiteout(layer.as_fd(), name, Whiteouts::AsPossible)
+            .map_err(self.layer.failed("cannot note the removal at", path))
+    }
+
+    /// A directory of the layer, made with those above it if it is not there; open to its owner until the end, and so is
+    /// the one in the copy: what is moved out of it must be allowed to go.
+    fn directory(&mut self, path: &[u8]) -> Result<OwnedFd, CopyError> {
+        let mut there = path;
+        while !there.is_empty() && !self.were.contains_key(there) {
+            there = split(there).0;
+        }
+        let mut layer = self.layer.directory(there).map_err(self.layer.failed("cannot open", there))?;
+        if there == path {
+            return Ok(layer);
+        }
+        let mut source = self.copy.directory(there).map_err(self.copy.failed("cannot open", there))?;
+        let begin = if there.is_empty() { 0 } else { there.len() + 1 };
+        let ends = memchr::memchr_iter(b'/', &path[begin..]).map(|at| begin + at).chain([path.len()]);
+        for reached in ends.map(|end| &path[..end]) {
+            let (_, name) = split(reached);
+            let enter = || -> io::Result<_> {
+                let held = Held::open(source.as_fd(), name)?;
+                let stat = held.stat()?;
+                if stat.permissions() & 0o700 != 0o700 {
+                    held.set_mode(stat.permissions() | 0o700)?;
+                }
+                mkdirat(&layer, name, Mode::RWXU)?;
+                let below = |dir: &OwnedFd| walk::open_dir_itself_at((dir.as_fd(), name));
+                Ok((below(&source)?, below(&layer)?, stat))
+            };
+            let (source_below, layer_below, stat) = enter().map_err(self.layer.failed("cannot make", reached))?;
+            (source, layer) = (source_below, layer_below);
+            self.made.push(reached.to_vec());
+            self.were.insert(reached.to_vec(), stat);
+        }
+        Ok(layer)
+    }
+
+    fn put_copies_back(&self) -> Result<(), CopyError> {
+        for path in &self.moved {
+            let (dir, name) = split(path);
+            let from = self.layer.directory(dir).map_err(self.layer.failed("cannot open", dir))?;
+            let to = self.copy.directory(dir).map_err(self.copy.failed("cannot open", dir))?;
+            let copied = copy_tree_at((from.as_fd(), name), (to.as_fd(), name), Access::Own);
+            copied.map_err(|error| {
+                let path = self.layer.host_path(dir).join(&error.path);
+                copy_tree::CopyError { path, ..error }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Modes, owners, attributes and times of the layer's directories, innermost first.
+    fn finish_directories(&self) -> Result<(), CopyError> {
+        for path in self.made.iter().rev() {
+            let Some(was) = self.were.get(path) else { continue };
+            let finish = || -> io::Result<()> {
+                let (source, target) = (self.copy.directory(path)?, self.layer.directory(path)?);
+                let xattrs = xattr::read_all(source.as_fd())?;
+                let (mode, owner, mtime) = (was.permissions(), (was.uid, was.gid), was.mtime);
+                Metadata { mode, owner, mtime, xattrs: &xattrs }.apply_to(target.as_fd())?;
+                let held = Held::directory(source.as_fd())?;
+                held.set_mtime(mtime)?;
+                held.set_mode(mode)
+            };
+            finish().map_err(self.layer.failed("cannot finish", path))?;
+        }
+        Ok(())
+    }
+}
+
+fn rename(from: Spot<'_>, to: Spot<'_>, now: &Stat) -> io::Result<()> {
+    match without_replacing_at(from, to) {
+        // A directory that its owner may not write to: its `..` changes.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && now.kind() == ObjectKind::Directory => {
+            let held = Held::open(from.0, from.1)?;
+            held.set_mode(now.permissions() | 0o700)?;
+            without_replacing_at(from, to)?;
+            held.set_mode(now.permissions())
+        }
+        moved => moved,
+    }
+}
+
+/// Another directory has taken the place of one that was there.
+fn note_replaced(layer: Spot<'_>, now: &Stat) -> io::Result<()> {
+    let held = Held::open(layer.0, layer.1)?;
+    let is_closed = now.permissions() & 0o700 != 0o700;
+    if is_closed {
+        // Who may not write to it may not note anything on it.
+        held.set_mode(now.permissions() | 0o700)?;
+    }
+    mark_opaque(walk::open_dir_itself_at(layer)?.as_fd())?;
+    if is_closed { held.set_mode(now.permissions()) } else { Ok(()) }
+}
+
+/// How much of an entry was dealt with.
+#[derive(PartialEq, Eq)]
+enum Taken {
+    /// All of it.
+    Whole,
+    /// It is a directory that was there before: what is in it comes next.
+    Below,
+}
