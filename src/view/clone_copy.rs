@@ -3,16 +3,16 @@
 //! What stat says of every entry of the fresh copy is remembered; after the agent an entry whose stat is the same was not
 //! touched ([`super::harvest`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::symlinkat;
+use rustix::fs::{AtFlags, StatxFlags, statx, symlinkat};
 
 use crate::sys::copy_tree::{self, Leave};
 use crate::sys::remove::remove_tree_at;
@@ -22,6 +22,10 @@ use crate::sys::walk::{self, Access, ObjectKind, Stat};
 #[derive(Debug, Default)]
 pub struct CopyBase {
     pub(super) entries: HashMap<Vec<u8>, Stat>,
+    /// When its directories were made, where the filesystem says.
+    pub(super) born: HashMap<Vec<u8>, (i64, u32)>,
+    /// Inodes of what stands there under several names.
+    pub(super) linked: HashSet<u64>,
     /// Directories that are there, and none of the copy's business.
     hollow: Vec<Vec<u8>>,
 }
@@ -107,7 +111,7 @@ pub fn make(
     }
     amend(to).map_err(failed("cannot lay out the recorded snapshot in", to))?;
     let hollow = left_out.hollow.iter().map(|inside| inside.as_os_str().as_bytes().to_vec()).collect();
-    let mut base = CopyBase { entries: HashMap::new(), hollow };
+    let mut base = CopyBase { entries: HashMap::new(), born: HashMap::new(), linked: HashSet::new(), hollow };
     base.remember(&copy)?;
     Ok(base)
 }
@@ -131,13 +135,27 @@ impl CopyBase {
             };
             for (path, stat) in look().map_err(copy.failed("cannot read", &dir))? {
                 if stat.kind() == ObjectKind::Directory && !self.is_hollow(&path) {
+                    let (above, name) = split(&path);
+                    let above = copy.directory(above).map_err(copy.failed("cannot read", above))?;
+                    if let Some(born) = born_at(above.as_fd(), name) {
+                        self.born.insert(path.clone(), born);
+                    }
                     waiting.push(path.clone());
+                } else if stat.nlink > 1 && stat.kind() != ObjectKind::Directory {
+                    self.linked.insert(stat.ino);
                 }
                 self.entries.insert(path, stat);
             }
         }
         Ok(())
     }
+}
+
+/// When an object was made, where the filesystem says: an inode number may be used again at once.
+pub(super) fn born_at(dir: BorrowedFd<'_>, name: &[u8]) -> Option<(i64, u32)> {
+    let found = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME).ok()?;
+    let is_told = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME);
+    is_told.then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec))
 }
 
 /// An open tree, whose directories are opened by their path below it, however long.

@@ -3,7 +3,7 @@
 //! Changed and new entries are moved into the layer, what is gone gets a whiteout. Where the copy is still needed (verify
 //! commands run in it), copies are put back. Everything is done by directory descriptors: paths may be of any length.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
@@ -21,7 +21,7 @@ use crate::sys::rename::{Spot, without_replacing_at};
 use crate::sys::walk::{self, Access, ObjectKind, Stat};
 use crate::sys::xattr;
 
-use super::clone_copy::{CopyBase, CopyError, Tree, failed, join, split};
+use super::clone_copy::{CopyBase, CopyError, Tree, born_at, failed, join, split};
 use super::layer_clean::clean;
 
 /// Whether the copy is still needed after the harvest.
@@ -42,6 +42,7 @@ pub fn harvest(copy: &Path, base: &CopyBase, upper: &Path, afterwards: Afterward
     let mut harvest =
         Harvest { copy, base, layer, made: Vec::new(), were: HashMap::new(), moved: Vec::new(), devices: Vec::new() };
     harvest.run()?;
+    harvest.bring_other_names()?;
     if afterwards == Afterwards::Needed {
         harvest.put_copies_back()?;
     }
@@ -94,6 +95,49 @@ impl Harvest<'_> {
         Ok(())
     }
 
+    /// What was moved takes its other names along, also those whose directories nobody touched: they stay one file.
+    fn bring_other_names(&mut self) -> Result<(), CopyError> {
+        if self.base.linked.is_empty() {
+            return Ok(());
+        }
+        let moved = self.linked_inodes()?;
+        let base = self.base;
+        let others =
+            base.entries.iter().filter(|(_, was)| moved.contains(&was.ino) && was.kind() != ObjectKind::Directory);
+        for (path, was) in others {
+            let (dir, name) = split(path);
+            let Ok(from) = self.copy.directory(dir) else { continue };
+            match walk::lstat_at(from.as_fd(), name) {
+                Ok(now) if now.ino == was.ino && now.kind() == was.kind() => {
+                    self.move_over(from.as_fd(), path, &now)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Inodes with several names in what was moved.
+    fn linked_inodes(&self) -> Result<HashSet<u64>, CopyError> {
+        let mut found = HashSet::new();
+        let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
+        let mut waiting = self.moved.clone();
+        while let Some(path) = waiting.pop() {
+            let (dir, name) = split(&path);
+            let mut look = || -> io::Result<Vec<Vec<u8>>> {
+                let stat = walk::lstat_at(self.layer.directory(dir)?.as_fd(), name)?;
+                if stat.kind() != ObjectKind::Directory {
+                    found.extend(self.base.linked.get(&stat.ino));
+                    return Ok(Vec::new());
+                }
+                let names = walk::sorted_names(self.layer.directory(&path)?.as_fd(), &mut buffer)?;
+                Ok(names.iter().map(|name| join(&path, &name.bytes)).collect())
+            };
+            waiting.extend(look().map_err(self.layer.failed("cannot look at", &path))?);
+        }
+        Ok(found)
+    }
+
     /// Looks at one entry of an open directory of the copy as it is now.
     fn take(&mut self, from: BorrowedFd<'_>, path: &[u8], now: &Stat) -> Result<Taken, CopyError> {
         if self.base.is_hollow(path) {
@@ -104,10 +148,11 @@ impl Harvest<'_> {
         if now.kind() == ObjectKind::Directory
             && let Some(was) = was_directory
         {
-            if was.ino != now.ino {
+            let (_, name) = split(path);
+            let born = self.base.born.get(path).copied();
+            if was.ino != now.ino || born.is_some() && born != born_at(from, name) {
                 // Another directory has taken its place: nothing that stood in it is there unless it is in the new one.
                 let layer = self.move_over(from, path, now)?;
-                let (_, name) = split(path);
                 note_replaced((layer.as_fd(), name), now)
                     .map_err(self.layer.failed("cannot note the replacement at", path))?;
                 return Ok(Taken::Whole);

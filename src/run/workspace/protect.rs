@@ -44,14 +44,17 @@ fn is_new_directory(changed: &ChangedPath) -> bool {
     is_directory(&changed.before) && is_directory(&changed.after)
 }
 
-/// A further work tree of the project (`git worktree add`) has what the project has: who trusts the one trusts the other.
+/// A further work tree of the project comes and goes (`git worktree add`, `remove`) with what the project has: who trusts
+/// the one trusts the other.
 fn is_copy_of_top(origin: &Origin, changed: &ChangedPath) -> bool {
-    let (None, Some(after), Some(name)) = (changed.before, changed.after, changed.path.as_path().file_name()) else {
-        return false;
+    let (side, name) = match (changed.before, changed.after, changed.path.as_path().file_name()) {
+        (None, Some(side), Some(name)) | (Some(side), None, Some(name)) => (side, name),
+        _ => return false,
     };
+    let is_top = changed.path.as_path() == std::path::Path::new(name);
     let top = [ROOT_NAME.as_bytes(), b"/", name.as_encoded_bytes()].concat();
-    let same = |entry: BaseEntry<'_>| entry.kind() == after.kind && Some(entry.digest()) == after.digest;
-    after.kind == EntryKind::File && origin.baseline.find(&top).is_some_and(same)
+    let same = |entry: BaseEntry<'_>| entry.kind() == side.kind && Some(entry.digest()) == side.digest;
+    !is_top && side.kind == EntryKind::File && origin.baseline.find(&top).is_some_and(same)
 }
 
 fn refuse(path: &Text, why: &str) -> Failure {
