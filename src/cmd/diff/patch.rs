@@ -91,7 +91,7 @@ impl Patch<'_> {
         match (old_mode, new_mode) {
             (None, Some(mode)) => self.header(format!("new file mode {mode}").as_bytes())?,
             (Some(mode), None) => self.header(format!("deleted file mode {mode}").as_bytes())?,
-            (Some(old), Some(new)) if old != new => {
+            (Some(old), Some(new)) if old != new || !is_shown(difference) => {
                 self.header(format!("old mode {old}").as_bytes())?;
                 self.header(format!("new mode {new}").as_bytes())?;
             }
@@ -161,6 +161,12 @@ impl Patch<'_> {
         self.out.write_all(line)?;
         self.out.write_all(b"\n")
     }
+}
+
+/// Whether the patch holds the contents. Where it does not, git's header has lines for the modes even if they are the same:
+/// a header of one line would be passed over by `git apply`, and the rest of the patch applied.
+fn is_shown(difference: &Difference<'_>) -> bool {
+    matches!(difference, Difference::None | Difference::Lines(_))
 }
 
 /// The modes git knows (`canon_mode` in git's `cache.h`).

@@ -11,7 +11,7 @@ use super::trees::{Listing, PathChange, inputs, outputs, path_changes};
 use crate::cmd::render::{cost, duration_between, escape, shell_quote, unless_closed};
 use crate::model::spec::RunSpec;
 use crate::model::{Digest, RunRecord, Text};
-use crate::rules::redact::redact_text;
+use crate::rules::redact::{REDACTED, redact_text};
 use crate::store::run_dir::RunDir;
 use crate::store::state_dir::StateDir;
 
@@ -147,10 +147,10 @@ fn environment_facts(facts: &mut Facts, state: &StateDir, first: &RunRecord, sec
     }
 }
 
-/// A value without what its name, or its shape, says is secret.
+/// A value, unless its name or its shape says that it is secret.
 fn redacted(name: &Text, value: &Text) -> Text {
-    let assignment = redact_text(&Text([&name.0[..], b"=", &value.0].concat()));
-    Text(assignment.0.strip_prefix(&[&name.0[..], b"="].concat()[..]).unwrap_or(&assignment.0).to_vec())
+    let assignment = Text([&name.0[..], b"=", &value.0].concat());
+    if redact_text(&assignment) == assignment { value.clone() } else { REDACTED.into() }
 }
 
 fn end_facts(facts: &mut Facts, first: &RunRecord, second: &RunRecord) {
