@@ -144,11 +144,12 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
     if roots.is_empty() && command.iter().any(|argument| contains(&argument.0, b"{inputs}")) {
         bail!("the command names {{inputs}} and there are none: add --input PATH");
     }
-    // A word of its own; in a script the braces may be anything.
-    let names_staging =
-        |argument: &Text| contains(&argument.0, b"{staging}") && !argument.0.iter().any(u8::is_ascii_whitespace);
-    if workspace.is_some() && command.iter().any(names_staging) {
-        bail!("the command names {{staging}} and publishes nothing: add --out DIR, --out-file FILE or --stdout FILE");
+    let is_asked_for = request.workspace.directory.is_some();
+    if workspace.is_some() && !is_asked_for && command.iter().any(|argument| contains(&argument.0, b"{staging}")) {
+        bail!(
+            "the command names {{staging}} and publishes nothing: add --out DIR, --out-file FILE or --stdout FILE\n\
+             hint: with --workspace DIR the braces are left as they are"
+        );
     }
     let agent = request.agent.clone().map_or_else(|| basename(&command[0]), Text::from);
     Ok(RunSpec {

@@ -11,9 +11,9 @@ use crate::model::spec::{IsolationLevel, ViewKind};
 use crate::model::{Text, Timestamp};
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
-use crate::sys::clock;
 use crate::sys::descendants::Swept;
 use crate::sys::process;
+use crate::sys::{clock, mount_table};
 use crate::usage::usage_file;
 use crate::view::clone_copy::CopyBase;
 
@@ -173,9 +173,23 @@ fn not_started(life: &Life, error: &StartError) -> (Option<i32>, Failure) {
         // What was asked for cannot be given: agentguard's own failure, and no quiet downgrade.
         error => {
             let failure = Failure::new(ErrorKind::SpawnFailed, chain(error));
-            (None, failure.with_hint("`agentguard doctor` tells what is missing and how to get it"))
+            (None, failure.with_hint(way_out(life, error)))
         }
     }
+}
+
+/// What to do about a view that cannot be had.
+fn way_out(life: &Life, error: &StartError) -> String {
+    let doctor = "`agentguard doctor` tells what is missing and how to get it";
+    let layer = match error {
+        StartError::Step(step) if step.step == "overlay" => mount_table::mount_of(life.state.path()).ok(),
+        _ => None,
+    };
+    let Some(mounted) = layer else { return doctor.to_owned() };
+    let kind = mounted.fs_type;
+    format!(
+        "{doctor}; the changes would lie in the state directory ({kind}): --state-dir DIR elsewhere or --view clone may do"
+    )
 }
 
 /// What may still write must not be published.

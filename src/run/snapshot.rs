@@ -82,7 +82,7 @@ struct Frozen {
 /// Reads the inputs (or finds those of an earlier run) and lays them out.
 pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progress>) -> Stage<Snapshotted> {
     let Begun { life, targets } = begun;
-    let began = clock::coarse_now();
+    let began = clock::stamp_now();
     let store = SnapshotStore::at(life.state.path());
     let wanted = has_inputs(&life.spec);
     let inputs = match wanted.then(|| life.dir.make("inputs")).transpose() {

@@ -38,22 +38,26 @@ pub fn let_tick_pass((secs, nanos): (i64, u32)) -> Tick {
     }
 }
 
-/// A moment of the clock that stamps files, in seconds and nanoseconds: a file that is changed after it was read has a
-/// stamp that is not earlier.
-pub fn coarse_now() -> (i64, u32) {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0))
+/// The current instant in seconds and nanoseconds, as files are stamped: no file has a later stamp by now. (The coarse
+/// clock that stamps them would not do: since Linux 6.13 a file that was looked at gets a stamp of the fine one.)
+pub fn stamp_now() -> (i64, u32) {
+    stamp(rustix::time::ClockId::Realtime)
 }
 
-/// Waits until the clock that stamps files has gone past a moment of it: 10 ms at most on usual kernels.
+/// Waits until whatever is changed from now on gets a stamp later than `moment`: 10 ms at most on usual kernels.
 pub fn wait_past(moment: (i64, u32)) {
     const LOOKS: u32 = 100;
     for _ in 0..LOOKS {
-        if coarse_now() > moment {
+        if stamp(rustix::time::ClockId::RealtimeCoarse) > moment {
             return;
         }
         std::thread::sleep(Duration::from_micros(250));
     }
+}
+
+fn stamp(clock: rustix::time::ClockId) -> (i64, u32) {
+    let now = rustix::time::clock_gettime(clock);
+    (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// A new run id: the current millisecond and 74 random bits.

@@ -41,3 +41,9 @@ pub fn mark_impure(dir: BorrowedFd<'_>) -> io::Result<()> {
 pub fn mark_opaque(dir: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fsetxattr(dir, "user.overlay.opaque", b"y", XattrFlags::empty())?)
 }
+
+/// Says of an open file of an upper layer that something of its name stood below when it was changed. The kernel notes
+/// there which file that was; nobody but it reads the value.
+pub fn mark_copied_up(file: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(fsetxattr(file, "user.overlay.origin", b"", XattrFlags::empty())?)
+}

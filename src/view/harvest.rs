@@ -16,7 +16,7 @@ use rustix::fs::{Mode, mkdirat};
 use crate::sys::copy_tree::{self, copy_tree_at};
 use crate::sys::held::Held;
 use crate::sys::metadata::Metadata;
-use crate::sys::overlay_layer::{Whiteouts, make_whiteout, mark_opaque};
+use crate::sys::overlay_layer::{Whiteouts, make_whiteout, mark_copied_up, mark_opaque};
 use crate::sys::rename::{Spot, without_replacing_at};
 use crate::sys::walk::{self, Access, ObjectKind, Stat};
 use crate::sys::xattr;
@@ -46,6 +46,7 @@ pub fn harvest(copy: &Path, base: &CopyBase, upper: &Path, afterwards: Afterward
     if afterwards == Afterwards::Needed {
         harvest.put_copies_back()?;
     }
+    harvest.note_what_stood_there()?;
     harvest.finish_directories()?;
     harvest.devices.sort_unstable();
     Ok(harvest.devices)
@@ -242,6 +243,25 @@ impl Harvest<'_> {
         Ok(())
     }
 
+    /// Files that took the place of something, or are what stood there: somebody else may have taken that away.
+    fn note_what_stood_there(&self) -> Result<(), CopyError> {
+        for path in self.moved.iter().filter(|path| self.base.entries.contains_key(*path)) {
+            let (dir, name) = split(path);
+            let note = || -> io::Result<()> {
+                let dir = self.layer.directory(dir)?;
+                let stat = walk::lstat_at(dir.as_fd(), name)?;
+                if stat.kind() != ObjectKind::File {
+                    return Ok(());
+                }
+                opened_up((dir.as_fd(), name), &stat, 0o600, || {
+                    mark_copied_up(walk::open_file_at(dir.as_fd(), name)?.as_fd())
+                })
+            };
+            note().map_err(self.layer.failed("cannot note what stood at", path))?;
+        }
+        Ok(())
+    }
+
     /// Modes, owners, attributes and times of the layer's directories, innermost first.
     fn finish_directories(&self) -> Result<(), CopyError> {
         for path in self.made.iter().rev() {
@@ -276,14 +296,19 @@ fn rename(from: Spot<'_>, to: Spot<'_>, now: &Stat) -> io::Result<()> {
 
 /// Another directory has taken the place of one that was there.
 fn note_replaced(layer: Spot<'_>, now: &Stat) -> io::Result<()> {
-    let held = Held::open(layer.0, layer.1)?;
-    let is_closed = now.permissions() & 0o700 != 0o700;
-    if is_closed {
-        // Who may not write to it may not note anything on it.
-        held.set_mode(now.permissions() | 0o700)?;
+    opened_up(layer, now, 0o700, || mark_opaque(walk::open_dir_itself_at(layer)?.as_fd()))
+}
+
+/// Does something with an object that its owner must have some rights to: who may not write to it may not note anything
+/// on it.
+fn opened_up(spot: Spot<'_>, now: &Stat, rights: u32, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if now.permissions() & rights == rights {
+        return work();
     }
-    mark_opaque(walk::open_dir_itself_at(layer)?.as_fd())?;
-    if is_closed { held.set_mode(now.permissions()) } else { Ok(()) }
+    let held = Held::open(spot.0, spot.1)?;
+    held.set_mode(now.permissions() | rights)?;
+    work()?;
+    held.set_mode(now.permissions())
 }
 
 /// How much of an entry was dealt with.

@@ -46,7 +46,9 @@ impl Project {
 
     pub(crate) fn below(parent: &Path) -> Self {
         let dir = tempfile::Builder::new().prefix("ag-test-").tempdir_in(parent).expect("temporary directory");
-        fs::write(dir.path().join("agentguard.toml"), "").expect("configuration");
+        // By a shell that is there: the path may be too long for the kernel.
+        let made = Command::new("sh").args(["-c", ": > agentguard.toml"]).current_dir(dir.path()).status().expect("sh");
+        assert!(made.success(), "configuration");
         let outside = tempfile::Builder::new().prefix("ag-outside-").tempdir().expect("temporary directory");
         Self { dir, outside }
     }

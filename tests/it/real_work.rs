@@ -60,7 +60,8 @@ const GIT_STEPS: [&str; 19] = [
     "git merge -q --no-edit side; git merge -q --no-edit wtb; git log --oneline | wc -l",
     "git tag v1; git checkout -q -b other HEAD~2; echo o > o; git add o; git commit -qm o; git checkout -q main; git cherry-pick other",
     "git gc -q; git count-objects -v | grep -v size",
-    "git reset -q --hard HEAD~1; git clean -fdxq -e wt; git status --porcelain",
+    // A private copy has inodes that git's index does not know: unrefreshed, a reset writes every file anew, with a new time.
+    "git update-index -q --refresh; git reset -q --hard HEAD~1; git clean -fdxq -e wt; git status --porcelain",
     "git rm -rq deep; git commit -qm removed; git checkout -q HEAD~1 -- deep; git commit -qm restored",
     "git checkout -q v1; git checkout -q main; git switch -q -c last; git rm -q lib/5.txt; git commit -qm gone
      git restore -q --source=v1 lib/5.txt; git add lib; git commit -qm restored",

@@ -183,6 +183,7 @@ fn a_real_upper_layer_is_read_as_the_kernel_meant_it() {
     let (sealed, _) =
         place.store().seal_roots(&place.roots("upper"), &policy(), KEEP, Durability::Synced).expect("sealed");
     let expected = [
+        ("workspace/d", OverlayMark::CopiedUp),
         ("workspace/d/e", OverlayMark::Whiteout),
         ("workspace/d/one", OverlayMark::Whiteout),
         ("workspace/replaced", OverlayMark::Opaque),

@@ -60,10 +60,10 @@ fn files_of_any_name_are_created_changed_moved_and_deleted() {
         for step in ["create", "modify", "rename", "delete", "swap"] {
             let command = [python(), "-c", ODD_NAMES, step];
             twins.fails_untouched(
-                &["--view", view, "--quiet"],
+                &["--workspace", ".", "--view", view, "--quiet"],
                 &["sh", "-c", "\"$@\"; exit 7", "sh", command[0], "-c", ODD_NAMES, step],
             );
-            twins.both_command(&["--view", view], &command);
+            twins.both_command(&["--workspace", ".", "--view", view], &command);
             let listing = twins.guarded.ag(&["show", "@", "--manifest", "outputs", "--listing"]).exits(0).stdout;
             let hash: String = sha2::Sha256::digest(&listing).iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(twins.guarded.last().output_hash.map(|hash| hash.to_string()), Some(hash), "{step}");

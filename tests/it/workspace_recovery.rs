@@ -69,7 +69,7 @@ fn scene() -> Workspace {
 }
 
 fn struck(here: &Workspace, view: &str, fault: &str) -> Outcome {
-    let mut command = here.command(&run_arguments(&["--view", view, "--quiet", "--verify", "true"], CHANGES));
+    let mut command = here.command(&run_arguments(&["--view", view, "--verify", "true"], CHANGES));
     Outcome::of(command.env("AGENTGUARD_FAULT", fault).output().expect("runs"))
 }
 
@@ -203,7 +203,8 @@ fn a_path_changed_between_crash_and_recovery_is_not_overwritten() {
             ["echo theirs > edited", "rm gone", "echo theirs > tree/a/theirs", "echo theirs > made", "chmod 600 mode"]
         {
             let here = scene();
-            assert_eq!(struck(&here, view, "commit.intended:kill").code, None);
+            let outcome = struck(&here, view, "commit.intended:kill");
+            assert_eq!(outcome.code, None, "{view}: {}", outcome.stderr);
             here.by_hand(other);
             let theirs = here.exact();
             here.ag(&["recover"]).exits(0);

@@ -18,7 +18,9 @@ pub(super) struct Displaced(HashMap<Vec<u8>, PathBuf>);
 impl Displaced {
     /// Reads the plan of a published run; a run that is not published has displaced nothing.
     pub(super) fn of(dir: &RunDir, events: &[Event]) -> anyhow::Result<Self> {
-        let Standing::Published(file) = standing(events) else { return Ok(Self::default()) };
+        let (Standing::Published(file) | Standing::Applied(file)) = standing(events) else {
+            return Ok(Self::default());
+        };
         let plan =
             read_plan(dir, &file).with_context(|| format!("the plan {:?} cannot be read", dir.join(&file.name)))?;
         let places = plan.operations.into_iter().filter_map(|operation| match operation.action {

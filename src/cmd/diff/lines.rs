@@ -1,14 +1,9 @@
 //! Two contents line by line: what is the same, and what is not.
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::time::{Duration, Instant};
 
-use similar::{Algorithm, DiffOp, capture_diff_slices_deadline};
+use imara_diff::{Algorithm, Diff, InternedInput};
 
-/// How long one file may be compared. What is not told apart by then is shown as removed and added as a whole, which is
-/// longer and as true.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// A NUL within this many bytes makes a content binary, as it does for git (`buffer_is_binary` in `xdiff-interface.c`).
 const FIRST_BYTES: usize = 8000;
 
@@ -94,33 +89,20 @@ fn lines(content: &[u8]) -> Vec<&[u8]> {
     content.split_inclusive(|byte| *byte == b'\n').collect()
 }
 
+/// As git compares them: the same algorithm, and the same taste in where a change begins that could begin in several places.
 fn replacements(old: &[&[u8]], new: &[&[u8]]) -> Vec<Replacement> {
-    let (old, new) = numbered(old, new);
-    let operations = capture_diff_slices_deadline(Algorithm::Myers, &old, &new, Instant::now().checked_add(PATIENCE));
-    let mut found: Vec<Replacement> = Vec::new();
-    for operation in operations {
-        if matches!(operation, DiffOp::Equal { .. }) {
-            continue;
-        }
-        let (old, new) = (operation.old_range(), operation.new_range());
-        match found.last_mut() {
-            Some(last) if last.old.end == old.start && last.new.end == new.start => {
-                (last.old.end, last.new.end) = (old.end, new.end);
-            }
-            _ => found.push(Replacement { old, new }),
-        }
-    }
-    found
+    let mut input = InternedInput::default();
+    input.reserve(lines_count(old), lines_count(new));
+    input.update_before(old.iter().copied());
+    input.update_after(new.iter().copied());
+    let mut diff = Diff::compute(Algorithm::Myers, &input);
+    diff.postprocess_lines(&input);
+    let range = |range: Range<u32>| range.start as usize..range.end as usize;
+    diff.hunks().map(|hunk| Replacement { old: range(hunk.before), new: range(hunk.after) }).collect()
 }
 
-/// Numbers instead of lines, the same for the same line: what is compared again and again is four bytes.
-fn numbered<'a>(old: &[&'a [u8]], new: &[&'a [u8]]) -> (Vec<u32>, Vec<u32>) {
-    let mut numbers: HashMap<&'a [u8], u32> = HashMap::new();
-    let mut number = |line: &&'a [u8]| {
-        let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-        *numbers.entry(line).or_insert(next)
-    };
-    (old.iter().map(&mut number).collect(), new.iter().map(&mut number).collect())
+fn lines_count(lines: &[&[u8]]) -> u32 {
+    u32::try_from(lines.len()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

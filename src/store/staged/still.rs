@@ -115,13 +115,14 @@ impl<'a> Planning<'a> {
     /// The operation of a step; `None`: a conflict, which is noted, or nothing to do.
     fn operation(&mut self, step: &Step) -> Result<Option<Operation>, PlanError> {
         let bytes = step.path.as_bytes();
-        let untouched = self.is_untouched(step).map_err(Self::failed(bytes))?;
-        let seen = match self.observer.observe(&step.path) {
+        // The look comes first: it may wait for the clock, and what is saved meanwhile must not pass for what was seen.
+        let seen = match self.look_at(step) {
             Ok(seen) => seen,
             // A directory on the way became a link.
             Err(error) if is_conflict(&error) => None,
             Err(error) => return Err(Self::failed(bytes)(error)),
         };
+        let untouched = self.is_untouched(step).map_err(Self::failed(bytes))?;
         let expected = (step.base != Base::Absent) == seen.is_some();
         if !untouched || !expected {
             self.conflicts.push(Text(bytes.to_vec()));
@@ -131,7 +132,17 @@ impl<'a> Planning<'a> {
         Ok(action.map(|action| Operation { path: step.path.clone(), action }))
     }
 
-    fn action(&mut self, step: &Step, seen: Option<Seen>) -> io::Result<Option<Action>> {
+    /// What stands at a step's path, with its attributes where they will be changed.
+    fn look_at(&mut self, step: &Step) -> io::Result<Option<(Seen, Option<Attributes>)>> {
+        let Some(seen) = self.observer.observe(&step.path)? else { return Ok(None) };
+        let attributes = match step.action {
+            StepKind::Adjust => observe_attributes(self.root.as_fd(), &step.path)?,
+            _ => None,
+        };
+        Ok(Some((seen, attributes)))
+    }
+
+    fn action(&mut self, step: &Step, seen: Option<(Seen, Option<Attributes>)>) -> io::Result<Option<Action>> {
         let staged = self.upper.join(step.path.as_path());
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         Ok(Some(match (step.action, seen) {
@@ -139,41 +150,22 @@ impl<'a> Planning<'a> {
                 clean(&staged)?;
                 Action::Place { after: observe_at(&staged)?.ok_or_else(gone)?, staged: staged.into() }
             }
-            (StepKind::Replace, Some(before)) => {
+            (StepKind::Replace, Some((before, _))) => {
                 clean(&staged)?;
                 Action::Replace { after: observe_at(&staged)?.ok_or_else(gone)?, before, staged: staged.into() }
             }
-            (StepKind::Remove, Some(before)) => {
+            (StepKind::Remove, Some((before, _))) => {
                 self.removed += 1;
                 Action::Remove { before, aside: self.aside.join(self.removed.to_string()).into() }
             }
-            (StepKind::Adjust, Some(before)) => {
-                if !self.adjusted.insert(before.ino) {
+            (StepKind::Adjust, Some((seen, attributes))) => {
+                if !self.adjusted.insert(seen.ino) {
                     return Ok(None);
                 }
-                return self.adjustment(&step.path, &staged).map(Some);
+                return adjustment(attributes.ok_or_else(gone)?, &staged).map(Some);
             }
             (StepKind::Replace | StepKind::Remove | StepKind::Adjust, None) => return Err(gone()),
         }))
-    }
-
-    fn adjustment(&self, path: &RelPath, staged: &Path) -> io::Result<Action> {
-        let gone = || io::Error::from(io::ErrorKind::NotFound);
-        let before = observe_attributes(self.root.as_fd(), path)?.ok_or_else(gone)?;
-        let wanted = attributes_at(staged)?.ok_or_else(gone)?;
-        let is_directory = before.kind == ObjectKind::Directory;
-        let after = Attributes {
-            ino: before.ino,
-            kind: before.kind,
-            size: before.size,
-            // What is put into a directory decides its time.
-            mtime: if is_directory { None } else { wanted.mtime },
-            xattrs: wanted.xattrs.into_iter().filter(|xattr| !is_of_overlay(&xattr.name)).collect(),
-            mode: wanted.mode,
-            uid: wanted.uid,
-            gid: wanted.gid,
-        };
-        Ok(Action::Adjust { before, after })
     }
 
     /// Whatever somebody else has put into a directory since is in the way of the one that replaces it.
@@ -288,6 +280,24 @@ impl<'a> Planning<'a> {
         }
         Ok(true)
     }
+}
+
+/// The change of a live object's metadata to that of the staged one.
+fn adjustment(before: Attributes, staged: &Path) -> io::Result<Action> {
+    let wanted = attributes_at(staged)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let is_directory = before.kind == ObjectKind::Directory;
+    let after = Attributes {
+        ino: before.ino,
+        kind: before.kind,
+        size: before.size,
+        // What is put into a directory decides its time.
+        mtime: if is_directory { None } else { wanted.mtime },
+        xattrs: wanted.xattrs.into_iter().filter(|xattr| !is_of_overlay(&xattr.name)).collect(),
+        mode: wanted.mode,
+        uid: wanted.uid,
+        gid: wanted.gid,
+    };
+    Ok(Action::Adjust { before, after })
 }
 
 /// The metadata of a staged object.
