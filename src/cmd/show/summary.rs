@@ -193,7 +193,7 @@ fn standing_of(state_dir: &Path, run: &RunRecord) -> Option<String> {
     match standing(&events) {
         Standing::Held => Some(format!("waiting: agentguard diff {short}, then apply {short} or discard {short}")),
         Standing::Applied(_) => Some(format!("applied; agentguard undo {short} takes it back")),
-        Standing::Published(_) | Standing::Applied(_) => Some(format!("agentguard undo {short} takes it back")),
+        Standing::Published(_) => Some(format!("agentguard undo {short} takes it back")),
         Standing::Discarded(time) => Some(format!("discarded {}", local_time(time))),
         Standing::Undone(time) => Some(format!("taken back {}", local_time(time))),
         Standing::Unsettled | Standing::Replaced | Standing::Over(_) => None,
