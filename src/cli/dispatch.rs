@@ -19,6 +19,7 @@ use crate::cmd::run::{run, surroundings};
 use crate::cmd::run_choice::choose;
 use crate::cmd::show::{ShowRequest, ShowWhat, show};
 use crate::cmd::{demo, fsck, log as log_command, manifest, recover, schema};
+use crate::model::error_kind::ErrorKind;
 use crate::model::event::Purpose;
 use crate::model::spec::PublishPolicy;
 use crate::model::{RunRecord, Status, Text};
@@ -27,6 +28,7 @@ use crate::run::progress::Progress;
 use crate::run::settle::Finished;
 use crate::store::log::RunLog;
 use crate::store::state_dir::StateDir;
+use crate::sys::host;
 
 use super::args::{Cli, Command, DecideArgs, LogArgs, LogFormat, ManifestSide, ReplayArgs, RunArgs, ShowArgs, When};
 use super::diff::diff_command;
@@ -45,6 +47,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if arguments.len() == 2 && (arguments[1] == "--version" || arguments[1] == "-V") {
         return print(concat!("agentguard ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
     }
+    host::keep_own_rights();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -166,7 +169,10 @@ fn tell(finished: &Finished, talk: Talk) {
     if let Some(why) = &finished.unswept {
         say(&format!("agentguard: warning: the next command cleans up after this run: {}", escape(why.as_bytes())));
     }
-    if talk.volume > Volume::Quiet {
+    // Of an agent that fails by itself the exit code tells, as it would without agentguard.
+    let failure = finished.record.error.as_ref().map(|error| error.kind);
+    let is_own = failure.is_some_and(|kind| !matches!(kind, ErrorKind::ExitCode | ErrorKind::Signal));
+    if talk.volume > Volume::Quiet || is_own {
         say(&summary(finished));
     }
 }

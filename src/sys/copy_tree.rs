@@ -59,6 +59,18 @@ pub struct Leave {
     pub absent: Vec<(u64, u64)>,
     /// Those that are empty in the copy.
     pub hollow: Vec<(u64, u64)>,
+    /// What becomes of files and directories that may not be read.
+    pub unreadable: Unreadable,
+}
+
+/// What becomes of what may not be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The copy fails.
+    #[default]
+    Fails,
+    /// The copy does not have it.
+    LeftOut,
 }
 
 /// [`copy_tree`] without some directories.
@@ -191,6 +203,9 @@ impl Copy<'_> {
             if stat.kind() == ObjectKind::Directory && self.leave.absent.contains(&identity) {
                 continue;
             }
+            if self.leave.unreadable == Unreadable::LeftOut && !may_be_read(&ends, &name.bytes, &stat) {
+                continue;
+            }
             if stat.kind() == ObjectKind::Directory {
                 mkdirat(ends.to, &*name.bytes, Mode::RWXU)
                     .map_err(|errno| self.error("create", &path)(errno.into()))?;
@@ -301,6 +316,18 @@ impl Copy<'_> {
         report.skipped.sort_unstable();
         report
     }
+}
+
+/// Whether a file's content, or a directory's names and what they lead to, may be read. Most are their owner's and say so.
+fn may_be_read(ends: &Ends<'_>, name: &[u8], stat: &Stat) -> bool {
+    use rustix::fs::{Access, accessat};
+    let rights = match stat.kind() {
+        ObjectKind::File => Access::READ_OK,
+        ObjectKind::Directory => Access::READ_OK | Access::EXEC_OK,
+        _ => return true,
+    };
+    let open_to_all = if stat.kind() == ObjectKind::File { 0o444 } else { 0o555 };
+    stat.permissions() & open_to_all == open_to_all || accessat(ends.from, name, rights, AtFlags::EACCESS).is_ok()
 }
 
 fn copy_file(access: Access, ends: &Ends<'_>, from: &[u8], to: &[u8]) -> io::Result<(u64, CopiedBy)> {

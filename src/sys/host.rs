@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::sync::OnceLock;
 
 use rustix::fs::Mode;
 use rustix::process::{getuid, umask};
@@ -25,9 +26,21 @@ pub fn user_name() -> Text {
     OsString::from_vec(name.unwrap_or_else(|| uid.into_bytes())).into()
 }
 
-/// The umask. The kernel only tells by setting it: call before any thread exists.
-pub fn current_umask() -> u32 {
-    let mask = umask(Mode::empty());
-    umask(mask);
-    mask.as_raw_mode()
+/// The caller's umask, where it is not this process's own.
+static CALLERS_UMASK: OnceLock<Mode> = OnceLock::new();
+
+/// Lets this process use what it makes, whatever the caller's umask; what it starts gets the caller's back. The kernel only
+/// tells the umask by setting it: call before any thread exists.
+pub fn keep_own_rights() {
+    let mask = umask(Mode::RWXG | Mode::RWXO);
+    umask(mask.difference(Mode::RWXU));
+    if mask.intersects(Mode::RWXU) {
+        // Set once: this is called once.
+        _ = CALLERS_UMASK.set(mask);
+    }
+}
+
+/// The umask that what is started must have, where it is another than this process's.
+pub(super) fn callers_umask() -> Option<Mode> {
+    CALLERS_UMASK.get().copied()
 }

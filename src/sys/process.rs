@@ -8,14 +8,16 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::fs::Mode;
 use rustix::io::retry_on_intr;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, umask, waitid,
 };
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::host;
 use super::terminal::{Foreground, Terminal};
 
 /// Where a child reads from.
@@ -133,7 +135,19 @@ pub(super) fn command(launch: &Launch<'_>, program: &OsStr, arguments: &[OsStrin
     if let Terminal::Given(foreground) = launch.terminal {
         become_foreground(&mut command, foreground.for_child()?);
     }
+    if let Some(mask) = host::callers_umask() {
+        give_umask(&mut command, mask);
+    }
     Ok(command)
+}
+
+fn give_umask(command: &mut Command, mask: Mode) {
+    let give = move || {
+        umask(mask);
+        Ok(())
+    };
+    // SAFETY: between fork and exec only umask is called, which is async-signal-safe.
+    unsafe { command.pre_exec(give) };
 }
 
 /// Before the agent can read from the terminal its group must be in the foreground, or it is stopped by SIGTTIN.

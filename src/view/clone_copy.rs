@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxFlags, statx, symlinkat};
 
-use crate::sys::copy_tree::{self, Leave};
+use crate::sys::copy_tree::{self, Leave, Unreadable};
 use crate::sys::remove::remove_tree_at;
 use crate::sys::walk::{self, Access, ObjectKind, Stat};
 
@@ -86,7 +86,7 @@ pub fn make(
         use std::os::unix::fs::MetadataExt as _;
         (metadata.dev(), metadata.ino())
     });
-    let mut leave = Leave { absent: absent.collect(), hollow: Vec::new() };
+    let mut leave = Leave { absent: absent.collect(), hollow: Vec::new(), unreadable: Unreadable::LeftOut };
     let source = Tree::open(from)?;
     for inside in left_out.hollow.iter().map(|inside| inside.as_os_str().as_bytes()) {
         let (dir, name) = split(inside);
@@ -96,6 +96,7 @@ pub fn make(
             leave.hollow.push((stat.dev, stat.ino));
         }
     }
+    // The snapshot was taken without them: they are excluded, or git ignores them.
     copy_tree::copy_tree_leaving(from, to, Access::AsIs, &leave)?;
     let copy = Tree::open(to)?;
     if hollow == Hollow::Linked {

@@ -138,9 +138,27 @@ fn modes_are_exact_also_those_that_close_a_thing_to_its_owner() {
             "chmod 700 mod mod/x; rm -f mod/x/3; chmod 500 mod/x mod; chmod 550 mod/x/y",
             "chmod -R u+w mod; mv mod moved; chmod 500 moved/x/y",
             "chmod -R u+w moved; rm -r moved; chmod 0700 g; chmod u+w closed; mv closed open",
-            "echo secret > secret; chmod 000 secret; mkdir z; echo z > z/z; chmod 000 z/z z; mkdir v; echo v > v/v; chmod 300 v",
+            "echo secret > secret; chmod 000 secret; mkdir z; echo z > z/z; chmod 500 z; mkdir v; echo v > v/v; chmod 300 v",
         ],
     );
+}
+
+/// What is in a directory that even its owner may not search can be neither judged nor hashed.
+#[test]
+fn a_directory_closed_to_its_owner_with_something_in_it_is_published_or_refused_by_name() {
+    for view in views() {
+        let twins = Twins::planted("echo f > f");
+        let script = "echo more >> f; mkdir z; echo z > z/z; chmod 000 z";
+        if is_root() {
+            twins.both(&["--view", view, "--quiet"], script);
+            continue;
+        }
+        let before = twins.trees();
+        let outcome = twins.run_guarded(&["--view", view, "--quiet"], &["sh", "-c", script]).exits(125);
+        outcome.says("z/z");
+        assert_eq!(twins.trees().guarded.get(&b"f"[..]), before.guarded.get(&b"f"[..]), "{view}");
+        assert_eq!(twins.guarded.leftovers(), Vec::<String>::new());
+    }
 }
 
 #[test]

@@ -18,7 +18,10 @@ libc = ctypes.CDLL(None, use_errno=True)
 NAMES = ["a", "b", "c", "d", "-rf", "e f", "n\nl", "\udcff", ".h"]
 KEPT = {".agentguard", "agentguard.toml"}
 FILE_MODES = [0o644, 0o600, 0o755, 0o400, 0o444, 0o000, 0o200, 0o666]
-DIRECTORY_MODES = [0o755, 0o700, 0o500, 0o555, 0o1777, 0o2755, 0o000, 0o300]
+DIRECTORY_MODES = [0o755, 0o700, 0o500, 0o555, 0o1777, 0o2755, 0o300]
+if os.getuid() == 0:
+    # Of anybody else nothing below such a directory can be published: the run is refused.
+    DIRECTORY_MODES.append(0o000)
 
 
 def entries():
@@ -122,7 +125,18 @@ def truncate():
 
 
 def rename():
-    os.rename(some(), some())
+    before, after = some(), some()
+    # Over another name of the same file: an overlay that has forgotten that they are one says ESTALE (Linux 6.18, as user).
+    if not (has_names(before) and has_names(after)):
+        os.rename(before, after)
+
+
+def has_names(path):
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode)
 
 
 def rename_directory():
@@ -165,7 +179,9 @@ def chmod():
     path = some()
     mode = os.lstat(path).st_mode
     if not stat.S_ISLNK(mode):
-        os.chmod(path, rng.choice(DIRECTORY_MODES if stat.S_ISDIR(mode) else FILE_MODES))
+        wanted = rng.choice(DIRECTORY_MODES if stat.S_ISDIR(mode) else FILE_MODES)
+        # Attributes of what its owner may not read are lost, unless the owner is root.
+        os.chmod(path, wanted if os.getuid() == 0 or wanted & 0o400 or not os.listxattr(path) else 0o755)
 
 
 def utime():
@@ -177,6 +193,8 @@ def utime():
 def setxattr():
     path = some()
     name = "user." + rng.choice(["note", "a", "b.c"])
+    if os.path.lexists(path) and not os.path.islink(path) and not os.access(path, os.R_OK):
+        return
     os.setxattr(path, name, data()[: rng.choice([0, 5, 1000])], follow_symlinks=False)
 
 
