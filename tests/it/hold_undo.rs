@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 
 use agentguard::sys::crash::POINTS;
 
-use crate::project::{Outcome, exact_state_of};
+use crate::project::{Outcome, exact_state_of, rounds};
 use crate::workspace_scene::{MEET, Workspace, views};
 
 /// Changes of every kind.
@@ -270,7 +270,7 @@ fn a_kill_at_any_point_of_a_decision_leaves_old_or_new() {
         let new_content = bare.content();
         for command in ["apply", "undo"] {
             for point in POINTS {
-                for passage in [1, 2, 3, 6, 10, 15, 21, 28] {
+                for passage in [1, 2, 3, 6, 10, 15, 21, 28].into_iter().step_by(rounds(1, 3)) {
                     let here = scene();
                     let before = exact(&here);
                     let options = ["--view", view, "--hold"];

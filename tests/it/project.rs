@@ -304,6 +304,16 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// How much of a long sweep is done: all of it, or a part where `AGENTGUARD_TEST_AGAIN` says that the whole suite has just
+/// passed under another user, and only what differs between them is looked for.
+pub(crate) fn rounds(all: usize, part: usize) -> usize {
+    if is_again() { part } else { all }
+}
+
+pub(crate) fn is_again() -> bool {
+    std::env::var_os("AGENTGUARD_TEST_AGAIN").is_some()
+}
+
 /// A test that needs what is missing says so, unless CI demands it.
 pub(crate) fn skip(facility: &str, why: &str) {
     let required = std::env::var("AGENTGUARD_TEST_REQUIRE").unwrap_or_default();

@@ -6,7 +6,7 @@
 
 use std::os::unix::ffi::OsStringExt as _;
 
-use crate::project::{is_root, source_root};
+use crate::project::{is_again, is_root, source_root};
 use crate::trees::{Twins, python, views};
 
 const SEQUENCES_PER_CHAIN: u64 = 10;
@@ -44,7 +44,7 @@ fn open_what_is_closed(twins: &Twins) {
 
 fn chains(view: &str) {
     let first = number("AGENTGUARD_TEST_SEED", 0);
-    let count = number("AGENTGUARD_TEST_SEQUENCES", 60).div_ceil(SEQUENCES_PER_CHAIN);
+    let count = number("AGENTGUARD_TEST_SEQUENCES", if is_again() { 20 } else { 60 }).div_ceil(SEQUENCES_PER_CHAIN);
     for number in first..first + count {
         chain(view, number);
     }

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use agentguard::sys::crash::POINTS;
 
-use crate::project::{Outcome, Project, skip, wait_until};
+use crate::project::{Outcome, Project, rounds, skip, wait_until};
 use crate::workspace_scene::{Workspace, by_hand, is_running, run_arguments, views};
 
 /// What the agent does.
@@ -128,7 +128,7 @@ fn a_strike_at_any_passage_through_any_point_leaves_old_or_new() {
     for view in views() {
         let mut seen = BTreeMap::new();
         for point in POINTS {
-            for passage in 1..200 {
+            for passage in (1..200).step_by(rounds(1, 6)) {
                 let mut passed = true;
                 for kind in ["kill", "eio", "enospc"] {
                     let here = scene();
@@ -166,7 +166,7 @@ fn recovery_of_a_workspace_may_be_killed_itself_at_any_point() {
     for view in views() {
         let mut killed = 0;
         for point in POINTS {
-            for passage in 1..200 {
+            for passage in (1..200).step_by(rounds(1, 6)) {
                 let here = scene();
                 let before = here.exact();
                 assert_eq!(struck(&here, view, "commit.intended:kill").code, None);

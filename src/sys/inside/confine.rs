@@ -9,6 +9,7 @@ use landlock::{
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 
 use crate::model::Text;
 
@@ -32,8 +33,11 @@ pub(super) fn confine(writable: &[Text]) -> Result<u32, FailedStep> {
         .and_then(Ruleset::create)
         .map_err(failed)?;
     for path in writable.iter().map(Text::as_path).chain(ALWAYS.iter().map(Path::new)) {
-        let tree =
-            open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(FailedStep::at("landlock", path))?;
+        let tree = match open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            // One of many that were listed a moment ago: nothing can be written there that could be allowed.
+            Err(Errno::NOENT) => continue,
+            opened => opened.map_err(FailedStep::at("landlock", path))?,
+        };
         rules = rules
             .add_rule(PathBeneath::new(tree, access))
             .map_err(|error| FailedStep { path: Some(path.into()), ..failed(error) })?;
