@@ -173,9 +173,8 @@ impl StagePlan<'_> {
         let shown = |name: &str, host: &Path| {
             if scene.way.mounts() { private.seen.join(name) } else { host.to_path_buf() }
         };
-        let nested = scene
-            .way
-            .mounts()
+        let has_view = scene.way.mounts() || scene.way.is_moved();
+        let nested = has_view
             .then(|| Nested { workspace: scene.seen_covered(), state: private.seen.join(environment::NESTED_STATE) });
         AttemptPlaces {
             run_id: life.dir.run_id(),

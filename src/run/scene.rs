@@ -198,7 +198,9 @@ impl Scene {
             }
             // Absolute paths still lead to the live tree: it alone is closed.
             (IsolationLevel::Auto, Way::EnteredClone) => {
-                Confinement::Confined(own.into_iter().chain(all_but(&self.covered)).collect())
+                // What is passed through lies in the live tree, and the copy leads there.
+                let through = self.binds.iter().map(|bind| bind.host_path.clone());
+                Confinement::Confined(own.into_iter().chain(through).chain(all_but(&self.covered)).collect())
             }
             _ => Confinement::Open,
         }

@@ -59,18 +59,18 @@ pub struct Leave {
     pub absent: Vec<(u64, u64)>,
     /// Those that are empty in the copy.
     pub hollow: Vec<(u64, u64)>,
-    /// What becomes of files and directories that may not be read.
-    pub unreadable: Unreadable,
+    /// Whose tree it is.
+    pub source: Source,
 }
 
-/// What becomes of what may not be read.
+/// Whose tree is copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unreadable {
-    /// The copy fails.
+pub enum Source {
+    /// One's own: whatever cannot be copied is an error.
     #[default]
-    Fails,
-    /// The copy does not have it.
-    LeftOut,
+    Own,
+    /// One in which people work: the copy does not have what may not be read, nor what is taken away meanwhile.
+    Live,
 }
 
 /// [`copy_tree`] without some directories.
@@ -146,6 +146,18 @@ impl Copy<'_> {
         move |source| CopyError { step, path, source }
     }
 
+    /// What was listed may be gone, or something else, by the time it is opened, where people work in the tree.
+    fn unless_gone<T>(&self, done: io::Result<T>) -> io::Result<Option<T>> {
+        use rustix::io::Errno;
+        match done {
+            Err(error) if self.leave.source == Source::Live => match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::AGAIN) => Ok(None),
+                _ => Err(error),
+            },
+            done => done.map(Some),
+        }
+    }
+
     fn bases(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         let (from, to) = self.bases.as_ref().expect("set before any directory is copied");
         (from.as_fd(), to.as_fd())
@@ -193,17 +205,22 @@ impl Copy<'_> {
 
     fn directory(&self, below: &[u8], dirents: &mut [MaybeUninit<u8>]) -> Result<(), CopyError> {
         let (from, to) = self.bases();
-        let from = walk::open_dir_below_as(self.access, from, below).map_err(self.error("open", below))?;
+        let Some(from) =
+            self.unless_gone(walk::open_dir_below_as(self.access, from, below)).map_err(self.error("open", below))?
+        else {
+            return Ok(());
+        };
         let to = walk::open_dir_below(to, below).map_err(self.error("open", below))?;
         let ends = Ends { from: from.as_fd(), to: to.as_fd(), below };
         for name in walk::sorted_names(ends.from, dirents).map_err(self.error("read", below))? {
             let path = join(below, &name.bytes);
-            let stat = walk::lstat_at(ends.from, &name.bytes).map_err(self.error("stat", &path))?;
+            let stat = self.unless_gone(walk::lstat_at(ends.from, &name.bytes)).map_err(self.error("stat", &path))?;
+            let Some(stat) = stat else { continue };
             let identity = (stat.dev, stat.ino);
             if stat.kind() == ObjectKind::Directory && self.leave.absent.contains(&identity) {
                 continue;
             }
-            if self.leave.unreadable == Unreadable::LeftOut && !may_be_read(&ends, &name.bytes, &stat) {
+            if self.leave.source == Source::Live && !may_be_read(&ends, &name.bytes, &stat) {
                 continue;
             }
             if stat.kind() == ObjectKind::Directory {
@@ -234,9 +251,11 @@ impl Copy<'_> {
             Metadata { mode: stat.permissions(), owner: (stat.uid, stat.gid), mtime: stat.mtime, xattrs: &[] };
         match stat.kind() {
             ObjectKind::File => return self.file(ends, from, to),
-            ObjectKind::Symlink => walk::link_target(ends.from, from)
-                .and_then(|target| metadata.make_symlink(&target, ends.to, to))
-                .map_err(self.error("copy", &path))?,
+            ObjectKind::Symlink => {
+                let target = walk::link_target(ends.from, from);
+                let Some(target) = self.unless_gone(target).map_err(self.error("copy", &path))? else { return Ok(()) };
+                metadata.make_symlink(&target, ends.to, to).map_err(self.error("copy", &path))?;
+            }
             ObjectKind::Fifo => metadata.make_fifo(ends.to, to).map_err(self.error("copy", &path))?,
             ObjectKind::Directory | ObjectKind::Socket | ObjectKind::Device => {
                 use std::os::unix::ffi::OsStringExt as _;
@@ -265,7 +284,8 @@ impl Copy<'_> {
 
     fn file(&self, ends: &Ends<'_>, from: &[u8], to: &[u8]) -> Result<(), CopyError> {
         let path = join(ends.below, from);
-        let copied = copy_file(self.access, ends, from, to).map_err(self.error("copy", &path))?;
+        let copied = self.unless_gone(copy_file(self.access, ends, from, to)).map_err(self.error("copy", &path))?;
+        let Some(copied) = copied else { return Ok(()) };
         let mut state = self.lock();
         state.report.files += 1;
         state.report.bytes += copied.0;
@@ -285,8 +305,8 @@ impl Copy<'_> {
                 let dir = walk::open_dir_below(base, dir)?;
                 Ok(linkat(first_dir, first_name, dir, name, AtFlags::empty())?)
             };
-            link().map_err(self.error("link", &further))?;
-            self.lock().report.files += 1;
+            let linked = self.unless_gone(link()).map_err(self.error("link", &further))?;
+            self.lock().report.files += u64::from(linked.is_some());
         }
         Ok(())
     }
@@ -306,7 +326,7 @@ impl Copy<'_> {
                 let owner = (stat.uid, stat.gid);
                 Metadata { mode: stat.permissions(), owner, mtime: stat.mtime, xattrs: &xattrs }.apply_to(to.as_fd())
             };
-            apply().map_err(self.error("finish", below))?;
+            self.unless_gone(apply()).map_err(self.error("finish", below))?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxFlags, statx, symlinkat};
 
-use crate::sys::copy_tree::{self, Leave, Unreadable};
+use crate::sys::copy_tree::{self, Leave, Source};
 use crate::sys::remove::remove_tree_at;
 use crate::sys::walk::{self, Access, ObjectKind, Stat};
 
@@ -86,7 +86,7 @@ pub fn make(
         use std::os::unix::fs::MetadataExt as _;
         (metadata.dev(), metadata.ino())
     });
-    let mut leave = Leave { absent: absent.collect(), hollow: Vec::new(), unreadable: Unreadable::LeftOut };
+    let mut leave = Leave { absent: absent.collect(), hollow: Vec::new(), source: Source::Live };
     let source = Tree::open(from)?;
     for inside in left_out.hollow.iter().map(|inside| inside.as_os_str().as_bytes()) {
         let (dir, name) = split(inside);
@@ -170,6 +170,11 @@ impl<'a> Tree<'a> {
     pub(super) fn open(path: &'a Path) -> Result<Self, CopyError> {
         let root = walk::open_dir_itself(path.as_os_str().as_bytes()).map_err(failed("cannot open", path))?;
         Ok(Self { path, root })
+    }
+
+    /// Its top.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// A directory of the tree; one that its owner may not read has its mode lifted for the moment.

@@ -11,18 +11,22 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use rustix::fs::{Mode, mkdirat};
+use rustix::fs::{AtFlags, Mode, linkat, mkdirat};
 
 use crate::sys::copy_tree::{self, copy_tree_at};
 use crate::sys::held::Held;
 use crate::sys::metadata::Metadata;
 use crate::sys::overlay_layer::{Whiteouts, make_whiteout, mark_copied_up, mark_opaque};
+use crate::sys::remove::remove_tree_at;
 use crate::sys::rename::{Spot, without_replacing_at};
 use crate::sys::walk::{self, Access, ObjectKind, Stat};
 use crate::sys::xattr;
 
 use super::clone_copy::{CopyBase, CopyError, Tree, born_at, failed, join, split};
 use super::layer_clean::clean;
+
+/// A name that no project has at its top; if one does, the harvest fails.
+const BESIDE: &[u8] = b".agentguard: a copy";
 
 /// Whether the copy is still needed after the harvest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,7 @@ pub fn harvest(copy: &Path, base: &CopyBase, upper: &Path, afterwards: Afterward
         Harvest { copy, base, layer, made: Vec::new(), were: HashMap::new(), moved: Vec::new(), devices: Vec::new() };
     harvest.run()?;
     harvest.bring_other_names()?;
+    harvest.cut_links_to_elsewhere()?;
     if afterwards == Afterwards::Needed {
         harvest.put_copies_back()?;
     }
@@ -118,17 +123,62 @@ impl Harvest<'_> {
         Ok(())
     }
 
+    /// A file that has names elsewhere, too: where nothing is mounted, an agent can link what lies outside into its copy.
+    /// Published as it is, it would be that other file; it becomes a file of its own.
+    fn cut_links_to_elsewhere(&self) -> Result<(), CopyError> {
+        let mut names: HashMap<u64, (u64, Vec<Vec<u8>>)> = HashMap::new();
+        self.each_moved(|path, stat| {
+            if stat.kind() != ObjectKind::Directory && stat.nlink > 1 {
+                names.entry(stat.ino).or_insert_with(|| (stat.nlink, Vec::new())).1.push(path.to_vec());
+            }
+        })?;
+        for (links, paths) in names.into_values().filter(|(links, paths)| *links > paths.len() as u64) {
+            debug_assert!(links > 1);
+            let Some((first, others)) = paths.split_first() else { continue };
+            self.copy_in_place(first).map_err(self.layer.failed("cannot copy", first))?;
+            for other in others {
+                self.link_instead(first, other).map_err(self.layer.failed("cannot link", other))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_in_place(&self, path: &[u8]) -> io::Result<()> {
+        let (dir, name) = split(path);
+        let dir = self.layer.directory(dir)?;
+        copy_tree_at((dir.as_fd(), name), (self.layer.root(), BESIDE), Access::Own).map_err(io::Error::other)?;
+        remove_tree_at(dir.as_fd(), name)?;
+        without_replacing_at((self.layer.root(), BESIDE), (dir.as_fd(), name))
+    }
+
+    fn link_instead(&self, first: &[u8], other: &[u8]) -> io::Result<()> {
+        let ((from, from_name), (to, to_name)) = (split(first), split(other));
+        let (from, to) = (self.layer.directory(from)?, self.layer.directory(to)?);
+        remove_tree_at(to.as_fd(), to_name)?;
+        Ok(linkat(from, from_name, to, to_name, AtFlags::empty())?)
+    }
+
     /// Inodes with several names in what was moved.
     fn linked_inodes(&self) -> Result<HashSet<u64>, CopyError> {
         let mut found = HashSet::new();
+        self.each_moved(|_, stat| {
+            if stat.kind() != ObjectKind::Directory {
+                found.extend(self.base.linked.get(&stat.ino));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Everything that was moved, with what is in it.
+    fn each_moved(&self, mut look_at: impl FnMut(&[u8], &Stat)) -> Result<(), CopyError> {
         let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
         let mut waiting = self.moved.clone();
         while let Some(path) = waiting.pop() {
             let (dir, name) = split(&path);
             let mut look = || -> io::Result<Vec<Vec<u8>>> {
                 let stat = walk::lstat_at(self.layer.directory(dir)?.as_fd(), name)?;
+                look_at(&path, &stat);
                 if stat.kind() != ObjectKind::Directory {
-                    found.extend(self.base.linked.get(&stat.ino));
                     return Ok(Vec::new());
                 }
                 let names = walk::sorted_names(self.layer.directory(&path)?.as_fd(), &mut buffer)?;
@@ -136,7 +186,7 @@ impl Harvest<'_> {
             };
             waiting.extend(look().map_err(self.layer.failed("cannot look at", &path))?);
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Looks at one entry of an open directory of the copy as it is now.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::project::{MEET, Outcome, Project, feed, is_alive, mount_point, wait_until};
+use crate::workspace_scene::facilities;
 
 #[test]
 fn arguments_arrive_byte_for_byte_and_placeholders_are_expanded() {
@@ -88,7 +89,8 @@ fn the_environment_is_the_callers_and_the_contracts_variables() {
         assert_eq!(variables["AGENTGUARD_ATTEMPT"], "1");
         assert!(variables["TRACEPARENT"].starts_with(&format!("00-{}-", record.run_id.to_string().replace('-', ""))));
         // A view does not have the state directory.
-        let place = if isolation == "none" { project.state() } else { mount_point(record.run_id) };
+        let place =
+            if isolation == "none" || !facilities().overlay { project.state() } else { mount_point(record.run_id) };
         for name in ["AGENTGUARD_STAGING", "AGENTGUARD_INPUTS", "AGENTGUARD_USAGE", "TMPDIR"] {
             assert!(Path::new(variables[name]).starts_with(&place), "{name}: {}", variables[name]);
         }

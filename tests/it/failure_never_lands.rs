@@ -1,7 +1,8 @@
 //! Promise 1: failure never lands. Non-zero exit, signal, timeout, failed or missing verify, limits: the target is
 //! what it was, in content, mode, times and inodes, whether it existed or not.
 
-use crate::project::{Project, exact_state, wait_until};
+use crate::project::{Project, exact_state, skip, wait_until};
+use crate::workspace_scene::facilities;
 
 /// Every way to fail after writing something: options, script, expected exit code.
 const FAILURES: [(&[&str], &str, i32); 12] = [
@@ -116,6 +117,9 @@ fn a_staging_directory_that_was_replaced_is_not_published() {
 
 #[test]
 fn a_staging_directory_cannot_be_replaced_in_a_view() {
+    if !facilities().overlay {
+        return skip("overlay", "no view of publish mode can be had");
+    }
     let project = Project::new();
     project.write("victim/secret", "secret");
     let script = "S=$AGENTGUARD_STAGING; rmdir $S && exit 91; mv $S $S.x && exit 92; umount -l $S && exit 93; \

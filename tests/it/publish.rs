@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::project::{MEET, Project, exact_state, is_root, rounds, skip, wait_until};
+use crate::workspace_scene::facilities;
 
 #[test]
 fn a_directory_is_published_whole_with_modes_times_links_and_empty_directories() {
@@ -183,6 +184,9 @@ fn a_staged_file_that_changes_after_verification_began_refuses_the_commit() {
 
 #[test]
 fn in_a_view_verify_cannot_reach_what_the_agent_staged() {
+    if !facilities().overlay {
+        return skip("overlay", "no view of publish mode can be had");
+    }
     let project = Project::new();
     // By its own path, by that of the process that started it, and wherever it may show by its name.
     let verify = "S=.agentguard/runs/$AGENTGUARD_RUN_ID/staging; test -e $S && exit 91; mkdir -p $S; echo late > $S/a; \
@@ -236,6 +240,9 @@ fn a_file_hard_linked_to_one_outside_is_published_as_a_copy() {
 
 #[test]
 fn in_a_view_nothing_outside_can_be_hard_linked_into_staging() {
+    if !facilities().overlay {
+        return skip("overlay", "no view of publish mode can be had");
+    }
     let project = Project::new();
     project.write("private", "secret\n");
     std::fs::write(project.outside("private"), "secret\n").expect("written");

@@ -3,6 +3,7 @@
 
 use crate::project::{Outcome, skip};
 use crate::trees::{Twins, has, python, views};
+use crate::workspace_scene::facilities;
 
 /// A home of their own, and dates that make commit ids the same in both.
 fn environment(home: &tempfile::TempDir) -> Vec<(&'static str, String)> {
@@ -112,7 +113,9 @@ fn git_works_as_ever_and_finds_nothing_wrong() {
     for view in views() {
         let home = home();
         let twins = twins(&home, REPOSITORY);
-        for step in GIT_STEPS {
+        // A further work tree holds absolute paths: made in a copy at another path, it would be that copy's.
+        let steps = if facilities().same_path { GIT_STEPS.len() } else { 6 };
+        for step in GIT_STEPS.into_iter().take(steps) {
             twins.both_except(&["--view", view, "--quiet"], &["sh", "-ec", step], &is_gits_own);
             git_agrees(&twins, step);
         }
