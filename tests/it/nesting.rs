@@ -2,7 +2,7 @@
 //! lands in the outer run's view, and with it or not at all; its record is found in the outer log.
 
 use crate::project::binary;
-use crate::workspace_scene::{Workspace, views};
+use crate::workspace_scene::{Workspace, facilities, views};
 
 /// The binary in a shell script.
 fn ag() -> String {
@@ -101,6 +101,10 @@ fn publish_mode_nests_in_a_workspace_and_a_workspace_in_publish_mode() {
         here.run(&["--view", view, "--agent", "outer"], &format!("{inner}; echo outer > a")).exits(0);
         assert_eq!((here.read("report/r"), here.read("a")), ("r\n".into(), "outer\n".into()), "{view}");
         assert_eq!(here.records().len(), 4, "{view}");
+        if !facilities().same_path {
+            // Publish mode has no throwaway layer here.
+            continue;
+        }
         // The other way round: the inner workspace is the outer's throwaway layer.
         let script =
             format!("{ag} run --agent inner -- sh -c 'echo inner > b' || exit 8; cp b $AGENTGUARD_STAGING/copy");
