@@ -31,6 +31,9 @@ _agentguard() {
             agentguard,discard)
                 cmd="agentguard__subcmd__discard"
                 ;;
+            agentguard,doctor)
+                cmd="agentguard__subcmd__doctor"
+                ;;
             agentguard,fsck)
                 cmd="agentguard__subcmd__fsck"
                 ;;
@@ -76,6 +79,9 @@ _agentguard() {
             agentguard__subcmd__help,discard)
                 cmd="agentguard__subcmd__help__subcmd__discard"
                 ;;
+            agentguard__subcmd__help,doctor)
+                cmd="agentguard__subcmd__help__subcmd__doctor"
+                ;;
             agentguard__subcmd__help,fsck)
                 cmd="agentguard__subcmd__help__subcmd__fsck"
                 ;;
@@ -113,7 +119,7 @@ _agentguard() {
 
     case "${cmd}" in
         agentguard)
-            opts="-h -V --state-dir --color --help --version run replay log show apply discard undo diff recover fsck demo schema completions man help"
+            opts="-h -V --state-dir --color --help --version run replay log show apply discard undo diff recover fsck doctor demo schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -252,6 +258,28 @@ _agentguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        agentguard__subcmd__doctor)
+            opts="-h --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         agentguard__subcmd__fsck)
             opts="-h --state-dir --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -275,7 +303,7 @@ _agentguard() {
             return 0
             ;;
         agentguard__subcmd__help)
-            opts="run replay log show apply discard undo diff recover fsck demo schema completions man help"
+            opts="run replay log show apply discard undo diff recover fsck doctor demo schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -345,6 +373,20 @@ _agentguard() {
             return 0
             ;;
         agentguard__subcmd__help__subcmd__discard)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

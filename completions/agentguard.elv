@@ -34,6 +34,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
             cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
+            cand doctor 'Try what this machine allows, and say what is missing and how to get it'
             cand demo 'See it work: small agents through success, a partial write, a drift and a replay'
             cand schema 'Print the JSON Schema of the run record'
             cand completions 'Print shell completions'
@@ -170,6 +171,12 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'agentguard;doctor'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'agentguard;demo'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -205,6 +212,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
             cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
+            cand doctor 'Try what this machine allows, and say what is missing and how to get it'
             cand demo 'See it work: small agents through success, a partial write, a drift and a replay'
             cand schema 'Print the JSON Schema of the run record'
             cand completions 'Print shell completions'
@@ -230,6 +238,8 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;help;recover'= {
         }
         &'agentguard;help;fsck'= {
+        }
+        &'agentguard;help;doctor'= {
         }
         &'agentguard;help;demo'= {
         }

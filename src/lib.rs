@@ -10,6 +10,8 @@
 //!
 //! Values of the domain.
 //!
+//! - `change`: What a run changed below its workspace: one line per path, and the listing that `output_hash` is taken
+//!   over
 //! - `digest`: the 32 bytes of a SHA-256, written as 64 lower-case hex digits everywhere a person can see it
 //! - `entry`: one line of a tree listing, the unit every hash of this project is made of
 //! - `error_kind`: The whole vocabulary of outcomes: `Status`, `ErrorClass` (six values with `null`) and `ErrorKind`
@@ -36,6 +38,8 @@
 //!   and the kinds of object that are never published
 //! - `fold`: The run record as a pure fold of the run's events: the same function writes it at the end of a run and
 //!   on behalf of one whose supervisor was killed
+//! - `git_config`: The keys of a git configuration file that make git run something or read elsewhere, and their
+//!   values
 //! - `ignore_glob`: Globs as gitignore(5) has them, matched byte by byte in time proportional to pattern times path at
 //!   worst
 //! - `ignore_pattern`: Patterns of ignore files: one line of a `.gitignore`, read and matched as gitignore(5) says and
@@ -45,12 +49,15 @@
 //! - `nearest`: "Did you mean": the known word nearest to a mistyped one
 //! - `placeholder`: Placeholders in the agent's arguments: `{staging}` and `{inputs}`, anywhere in an argument, more
 //!   than once
+//! - `protected`: Paths that a run may not change unless it was allowed to: the guard's own configuration, and what
+//!   the next command of a person who trusts the project would run
 //! - `recovery`: What recovery does with a run whose supervisor is gone: a pure decision over its journal
 //! - `redact`: Redaction of argument vectors for the log: known key shapes anywhere in an argument, URL userinfo, and
 //!   the values of options and variables whose names say that they are secret
 //! - `reproduction`: Whether a replay reproduced its original: status, exit code and output hash, and which outputs
 //!   differ
 //! - `run_ref`: how a person names a run on the command line
+//! - `standing`: What can still be decided about an ended run: a pure reading of its journal
 //! - `step`: The life of one attempt as a pure function: events in, one action out
 //!
 //! ## 2 · `sys`
@@ -109,6 +116,8 @@
 //!
 //! - `capture`: Captured output: the head in a file as it comes (so a killed supervisor leaves it), the tail in a
 //!   bounded ring that is written at the end
+//! - `change_set`: What a run changed below its workspace, kept in its directory (`changes`): the change set as JSON,
+//!   a newline, and the SHA-256 of that in hex
 //! - `changes`: What publishing a sealed tree changes at its targets: one line per created, modified or deleted path
 //! - `git_state`: Commit and branch of the work tree around a directory, read from git's files: git itself is never
 //!   run, so nothing that an agent could have configured is
@@ -123,6 +132,8 @@
 //! - `run_dir`: A run's directory and its mark among the living
 //! - `snapshot/`: The content-addressed snapshot store: what a run's inputs were, kept so that they can be given back
 //!   exactly
+//! - `staged/`: What an agent left in the upper layer of its view, compared with what stood in the workspace when its
+//!   run began: the changes for people and hashes, and the steps that a commit takes
 //! - `state_dir`: The state directory: where it is, whose it is, which format it has
 //! - `transaction/`: The journaled multi-file apply: many operations below one root, all of them or none, never over
 //!   somebody else's edit
@@ -135,6 +146,7 @@
 //! - `clone`: The clone view: a private copy of the workspace, mounted over its path, or entered where nothing can be
 //!   mounted
 //! - `clone_copy`: The private copy behind a clone view: how it is made, and what it was like
+//! - `facilities`: What this machine allows: every facility is tried for real, on the real directories, and undone
 //! - `harvest`: What an agent changed in the private copy behind a clone view becomes an upper layer like that of an
 //!   overlay
 //! - `layer_clean`: What an agent has made in a copy, and what would mean something else in a layer
@@ -161,10 +173,19 @@
 //! - `ended`: `Life`, what every stage of a run owns while it lasts, and `Ended`, how any stage gives it up
 //! - `environment`: What the agent and the verify commands find in their environment
 //! - `judge`: The gate: limits and expectations, then the verify commands on a throwaway copy
+//! - `lay_out`: What an attempt needs on the host before its agent starts: staging, the private directory, layers or a
+//!   copy
+//! - `layer`: The throwaway layer of publish mode: what the agent wrote beside staging
+//! - `nested`: Runs of agentguards that an agent started inside its view: they committed into that view only, and kept
+//!   their state in the run's private directory
 //! - `progress`: What a run tells whoever is watching
 //! - `recover`: Recovery: runs whose supervisor is gone get their end
 //! - `resolve`: From what was typed to what it means: inputs and outputs are looked at, and everything that cannot be
 //!   carried out is refused here, before anything is spawned or created
+//! - `resolve_workspace`: From what was typed to what it means, for workspaces and views: what cannot be carried out
+//!   is refused here
+//! - `scene`: How a process of a run sees the world: which view is tried, what it is made of, and what was in force in
+//!   the end
 //! - `seal`: After the agent: staging is read, hashed and counted
 //! - `settle`: The last stage of every run: its end becomes an event, its events a record, its record a line of the
 //!   log
@@ -175,13 +196,19 @@
 //!   turns what happens into events for the pure `step`
 //! - `verify`: The verify commands: each run by `sh -c` in the run's directory, on a throwaway copy of the sealed
 //!   result
+//! - `verify_view`: What the verify commands of a run see: the staged result at the place where it will be published,
+//!   on a layer (or in a copy) that is thrown away with everything they write
+//! - `workspace/`: The road of a run that changes a directory in place, from the end of its agent on: seal, judge,
+//!   commit or hold; and what is decided about it after its end
 //!
 //! ## 5 · `cmd`
 //!
 //! One file per subcommand: a request in, lower floors called, an answer written to the writer it is given.
 //!
+//! - `decide`: decide on a held run, take a published one back
 //! - `demo`: the main job on nothing but this program and a shell
 //! - `diff/`: what a run changed, as a patch or a list; how two runs differ
+//! - `doctor`: which isolation works here, what is missing, and the exact command that fixes it
 //! - `fsck`: look at everything that is kept, report what is wrong, repair nothing
 //! - `log`: the runs, newest first
 //! - `manifest`: `agentguard show RUN --manifest` and `--stdout`, `--stderr`: what a run read, wrote and printed

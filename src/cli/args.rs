@@ -76,6 +76,11 @@ pub enum Command {
     /// Check the log's chain, the run directories and the snapshots; repair nothing
     #[command(after_long_help = "Examples:\n  agentguard fsck\n\nExits with 1 if there is a problem.")]
     Fsck,
+    /// Try what this machine allows, and say what is missing and how to get it
+    #[command(
+        after_long_help = "Examples:\n  agentguard doctor\n\nExits with 1 if an agent cannot be given a view at its project's own path."
+    )]
+    Doctor,
     /// See it work: small agents through success, a partial write, a drift and a replay
     #[command(
         after_long_help = "Examples:\n  agentguard demo\n\nEverything happens in a temporary directory, which is removed at the end."

@@ -18,7 +18,7 @@ use crate::cmd::replay::{ReplayRequest, Replayed, replay, report};
 use crate::cmd::run::{run, surroundings};
 use crate::cmd::run_choice::choose;
 use crate::cmd::show::{ShowRequest, ShowWhat, show};
-use crate::cmd::{demo, fsck, log as log_command, manifest, recover, schema};
+use crate::cmd::{demo, doctor, fsck, log as log_command, manifest, recover, schema};
 use crate::model::error_kind::ErrorKind;
 use crate::model::event::Purpose;
 use crate::model::spec::PublishPolicy;
@@ -116,6 +116,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Undo(args) => decide_command(args, Purpose::Undo, state_dir, &mut out),
         Command::Recover => health(recover::recover(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Fsck => health(fsck::fsck(&surroundings(state_dir)?, &mut out)?, &mut out),
+        Command::Doctor => health(doctor::doctor(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Demo => {
             drop(out);
             demo::demo(&std::env::current_exe().context("cannot find the program's own path")?, &mut io::stdout())?;

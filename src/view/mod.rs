@@ -2,6 +2,7 @@
 
 pub mod clone;
 pub mod clone_copy;
+pub mod facilities;
 pub mod harvest;
 mod layer_clean;
 pub mod linked;

@@ -9,6 +9,7 @@ mod demo;
 mod diff;
 mod diff_runs;
 mod difference;
+mod doctor;
 mod escape;
 mod failure_never_lands;
 mod floors;

@@ -96,6 +96,7 @@ fn alone(step: &Step, entered: &mut Entered) -> Result<(), FailedStep> {
         Step::UserNamespace { uid, gid } => namespaces::enter_user(*uid, *gid),
         Step::MountNamespace => namespaces::enter_mount(),
         Step::NetworkNamespace => namespaces::enter_network(),
+        Step::PidNamespace => namespaces::enter_pid(),
         Step::Enter { directory } => enter(directory.as_path()),
         Step::Confine { writable } => {
             entered.landlock_abi = Some(confine::confine(writable)?);

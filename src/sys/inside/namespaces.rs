@@ -33,6 +33,11 @@ pub(super) fn enter_network() -> Result<(), FailedStep> {
     loopback_up().map_err(FailedStep::plain("loopback interface"))
 }
 
+/// Whatever this process starts from now on lives in a process id namespace of its own.
+pub(super) fn enter_pid() -> Result<(), FailedStep> {
+    unshare(UnshareFlags::NEWPID).map_err(FailedStep::plain("process id namespace"))
+}
+
 fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     // SAFETY: the flags name namespaces only; descriptors and memory stay shared as they are.
     unsafe { unshare_unsafe(flags) }

@@ -25,6 +25,8 @@ pub enum Step {
     MountNamespace,
     /// A network namespace of its own, with the loopback interface up and nothing else.
     NetworkNamespace,
+    /// A process id namespace for whatever the child starts.
+    PidNamespace,
     /// A copy-on-write view over a directory.
     Overlay(Layers),
     /// Something shown at another path as well.
