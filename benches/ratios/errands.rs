@@ -12,6 +12,7 @@ use agentguard::model::{Digest, RunId, RunRecord, Text, Timestamp};
 use agentguard::store::log::RunLog;
 use agentguard::store::snapshot::{CapturePolicy, CaptureRoot, SnapshotStore};
 use agentguard::store::state_dir::StateDir;
+use agentguard::view::clone_copy::{self, Hollow, LeftOut};
 use anyhow::{Context as _, bail, ensure};
 use sha2::Digest as _;
 
@@ -35,6 +36,8 @@ pub(crate) fn run(errand: &str, arguments: &[OsString]) -> anyhow::Result<()> {
         "random_file" => corpus::random_file(path, number(1)?, 11),
         "records" => records(path, number(1)?),
         "snapshot" => snapshot(path, Path::new(&arguments[1]), arguments.get(2).is_some_and(|word| word == "new")),
+        "edit" => edit(path, number(1)?),
+        "clone" => clone(path, Path::new(&arguments[1])),
         "append" => append(path, number(1)?, number(2)?),
         "append_plainly" => append_plainly(path, number(1)?),
         _ => bail!("no errand {errand}"),
@@ -48,6 +51,32 @@ fn snapshot(state: &Path, tree: &Path, is_new: bool) -> anyhow::Result<()> {
     let roots = [CaptureRoot { name, path: tree.to_path_buf() }];
     let captured = SnapshotStore::at(state).capture(project, &roots, &CapturePolicy::default(), &|_| {})?;
     ensure!((captured.new_bytes > 0) == is_new, "{} new bytes", captured.new_bytes);
+    Ok(())
+}
+
+/// Appends a line to the first so many files of a tree, by their paths.
+fn edit(tree: &Path, count: u64) -> anyhow::Result<()> {
+    let is_theirs =
+        |entry: &walkdir::DirEntry| !entry.file_name().to_string_lossy().starts_with('.') || entry.depth() == 0;
+    let line = format!("edited {:?}\n", std::time::SystemTime::now());
+    let mut left = count;
+    for entry in walkdir::WalkDir::new(tree).sort_by_file_name().into_iter().filter_entry(is_theirs) {
+        let entry = entry?;
+        if left == 0 {
+            break;
+        }
+        if entry.file_type().is_file() && entry.file_name() != "agentguard.toml" {
+            File::options().append(true).open(entry.path())?.write_all(line.as_bytes())?;
+            left -= 1;
+        }
+    }
+    ensure!(left == 0, "{left} files too few");
+    Ok(())
+}
+
+/// Makes the private copy of a clone view.
+fn clone(from: &Path, to: &Path) -> anyhow::Result<()> {
+    clone_copy::make(from, to, &LeftOut::default(), Hollow::Mounted, |_| Ok(()))?;
     Ok(())
 }
 

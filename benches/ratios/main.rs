@@ -16,6 +16,7 @@ mod place;
 mod report;
 mod rows;
 mod timing;
+mod workspaces;
 
 use std::ffi::OsString;
 use std::io::Write as _;

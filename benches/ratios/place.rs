@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
+use crate::rows::git_in;
 use crate::timing;
 
 /// The program that is measured.
@@ -21,6 +22,16 @@ pub(crate) struct Tree {
     files: u64,
     bytes: u64,
     seed: u64,
+}
+
+impl Tree {
+    pub(crate) const fn new(name: &'static str, files: u64, bytes: u64, seed: u64) -> Self {
+        Self { name, files, bytes, seed }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 pub(crate) const SMALL: Tree = Tree { name: "10k", files: 10_000, bytes: 100_000_000, seed: 7 };
@@ -97,6 +108,24 @@ impl Place {
             let numbers = [tree.files, tree.bytes, tree.seed].map(|number| number.to_string());
             self.run(self.errand([OsStr::new("__tree"), path.as_os_str()]).args(numbers))
         })
+    }
+
+    /// A project that is a git repository with a tree in it, all of it committed.
+    pub(crate) fn repository(&self, tree: Tree, name: &str) -> anyhow::Result<PathBuf> {
+        let source = self.tree(tree)?;
+        self.made(name, |path| {
+            self.copy(&source, path)?;
+            fs::write(path.join("agentguard.toml"), "")?;
+            for step in [&["init", "-q"][..], &["add", "-A"], &["commit", "-q", "-m", "all"]] {
+                self.run(&mut git_in(path, step))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// This program.
+    pub(crate) fn own(&self) -> &Path {
+        &self.own
     }
 
     /// A directory of one random file of 1 GiB, in the page cache.

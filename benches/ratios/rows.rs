@@ -12,6 +12,7 @@ use crate::errands::record_id;
 use crate::place::{AGENTGUARD, LARGE, Place, SMALL, SMALL_OTHER, Tree, copy, is_installed, quoted, remove, shell};
 use crate::report::Outcome;
 use crate::timing::{Side, interleaved};
+use crate::workspaces;
 
 /// How a ratio is to be read.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +56,7 @@ const ROW: RowSpec = RowSpec {
 };
 
 /// Every row, in the order of the table of goals.
-pub(crate) const ROWS: [RowSpec; 14] = [
+pub(crate) const ROWS: [RowSpec; 24] = [
     RowSpec { name: "--version", yardstick: "true", goal: Goal::TimeAtMost(1.5), times: 30, build: start_up, ..ROW },
     RowSpec {
         name: "run -- true, 1 KiB input",
@@ -163,6 +164,91 @@ pub(crate) const ROWS: [RowSpec; 14] = [
         build: relay,
         ..ROW
     },
+    RowSpec {
+        name: "workspace: run -- true, 20 files",
+        yardstick: "bwrap -- true",
+        needs: "bwrap",
+        goal: Goal::TimeAtMost(2.0),
+        times: 10,
+        build: workspaces::nothing,
+        ..ROW
+    },
+    RowSpec {
+        name: "workspace: run -- true, 10k files",
+        yardstick: "git status",
+        needs: "git",
+        goal: Goal::TimeAtMost(3.0),
+        peak_mib: Some(80.0),
+        times: 3,
+        build: |place| workspaces::nothing_in(place, SMALL),
+        ..ROW
+    },
+    RowSpec {
+        name: "workspace: run -- true, 100k files",
+        yardstick: "git status",
+        needs: "git",
+        goal: Goal::TimeAtMost(3.0),
+        peak_mib: Some(80.0),
+        big: true,
+        build: |place| workspaces::nothing_in(place, LARGE),
+        ..ROW
+    },
+    RowSpec {
+        name: "workspace: copy of 10k files",
+        yardstick: "cp -a, no sync",
+        goal: Goal::TimeAtMost(0.8),
+        build: workspaces::clone_view,
+        ..ROW
+    },
+    RowSpec {
+        name: "workspace: apply 1,000 of 10k",
+        yardstick: "git commit",
+        needs: "git",
+        goal: Goal::TimeAtMost(0.2),
+        build: |place| workspaces::publish(place, "1000"),
+        ..ROW
+    },
+    RowSpec {
+        name: "workspace: apply 10,000 of 10k",
+        yardstick: "git commit",
+        needs: "git",
+        goal: Goal::TimeAtMost(0.35),
+        build: |place| workspaces::publish(place, "10000"),
+        ..ROW
+    },
+    RowSpec {
+        name: "workspace: discard 10,000",
+        yardstick: "sleep 0.02",
+        goal: Goal::TimeAtMost(1.0),
+        build: workspaces::discard,
+        ..ROW
+    },
+    RowSpec {
+        name: "workspace: apply 1,000 of 100k",
+        yardstick: "1,000 of 10k",
+        needs: "git",
+        goal: Goal::TimeAtMost(1.2),
+        big: true,
+        build: workspaces::publish_in_large,
+        ..ROW
+    },
+    RowSpec {
+        name: "workspace: replay, 10 files changed",
+        yardstick: "run -- true",
+        needs: "git",
+        goal: Goal::TimeAtMost(1.2),
+        times: 2,
+        build: workspaces::replay,
+        ..ROW
+    },
+    RowSpec {
+        name: "workspace: one changed 4 GB file",
+        yardstick: "cp -a, no sync",
+        peak_mib: Some(80.0),
+        big: true,
+        build: workspaces::huge_file,
+        ..ROW
+    },
 ];
 
 /// Measures one row.
@@ -175,16 +261,19 @@ pub(crate) fn measure(row: &RowSpec, place: &Place, rounds: u32) -> Outcome {
 }
 
 /// A side that needs nothing before each run.
-fn plain<'a>(command: impl Fn() -> Command + 'a) -> Side<'a> {
+pub(crate) fn plain<'a>(command: impl Fn() -> Command + 'a) -> Side<'a> {
     prepared(|| Ok(()), command)
 }
 
-fn prepared<'a>(prepare: impl Fn() -> anyhow::Result<()> + 'a, command: impl Fn() -> Command + 'a) -> Side<'a> {
+pub(crate) fn prepared<'a>(
+    prepare: impl Fn() -> anyhow::Result<()> + 'a,
+    command: impl Fn() -> Command + 'a,
+) -> Side<'a> {
     Side { prepare: Box::new(prepare), command: Box::new(command) }
 }
 
 /// A program and its arguments.
-fn program<I: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = I>) -> Command {
+pub(crate) fn program<I: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = I>) -> Command {
     let mut command = Command::new(name);
     command.args(arguments);
     command
@@ -258,6 +347,11 @@ fn warm_tree(place: &Place, tree: Tree) -> anyhow::Result<[Side<'_>; 2]> {
     place.run(&mut snapshot(place, &state, &tree, "new"))?;
     place.settle()?;
     Ok([plain(move || git(&["status", "--porcelain"])), plain(move || snapshot(place, &state, &tree, "old"))])
+}
+
+/// Git in its own work tree.
+pub(crate) fn git_in(repository: &Path, arguments: &[&str]) -> Command {
+    git(&repository.join(".git"), repository, arguments)
 }
 
 /// Git with its repository beside the tree, so that the tree is the same for both sides, and no configuration.
