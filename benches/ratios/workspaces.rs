@@ -88,7 +88,6 @@ pub(crate) fn publish<'a>(place: &'a Place, count: &'static str) -> anyhow::Resu
     let committed = theirs.clone();
     let change = move || {
         place.run(place.errand([OsStr::new("__edit"), theirs.as_os_str()]).arg(count))?;
-        place.run(&mut git_in(&theirs, &["add", "-A"]))?;
         grow_old(place)
     };
     let begin = move || begin_decision(place, &ours, count);
@@ -140,15 +139,20 @@ pub(crate) fn replay(place: &Place) -> anyhow::Result<[Side<'_>; 2]> {
     let repository = place.repository(SMALL, "ws-10k")?;
     warm(place, &repository)?;
     let id = newest(&repository)?;
-    place.run(place.errand([OsStr::new("__edit"), repository.as_os_str()]).arg("10"))?;
-    warm(place, &repository)?;
-    let replayed = repository.clone();
+    let (edited, replayed) = (repository.clone(), repository.clone());
+    let change = move || {
+        place.run(place.errand([OsStr::new("__edit"), edited.as_os_str()]).arg("10"))?;
+        grow_old(place)
+    };
     let ours = move || {
         let mut command = place.agentguard(&replayed);
         command.args(["replay", "--quiet", &id]);
         command
     };
-    Ok([plain(move || run(place, &repository, &[], &[OsStr::new("true")])), plain(ours)])
+    Ok([
+        prepared(change.clone(), move || run(place, &repository, &[], &[OsStr::new("true")])),
+        prepared(change, ours),
+    ])
 }
 
 /// The id of the newest run in a log.

@@ -27,6 +27,9 @@ pub struct Begun {
     pub life: Life,
     /// Its targets, in the order of the specification.
     pub targets: Vec<Target>,
+    /// The moment before anything of the run was done, as files are stamped: the earlier it is, the shorter the wait until
+    /// the agent may start ([`clock::wait_past`]).
+    pub began: (i64, u32),
 }
 
 /// A target and what stood there when the run began.
@@ -63,6 +66,7 @@ pub enum BeginError {
 
 /// Begins a run.
 pub fn begin(state: &StateDir, spec: RunSpec, run_id: RunId) -> Result<Stage<Begun>, BeginError> {
+    let began = clock::stamp_now();
     let header = header(&spec, run_id);
     let (dir, alive) = RunDir::create(state, run_id).map_err(BeginError::Directory)?;
     crash::point("run.marked").map_err(BeginError::Struck)?;
@@ -71,7 +75,7 @@ pub fn begin(state: &StateDir, spec: RunSpec, run_id: RunId) -> Result<Stage<Beg
     journal.append(Event::Started(Box::new(header))).map_err(BeginError::Journal)?;
     crash::point("run.started").map_err(BeginError::Struck)?;
     let life = Life { state: state.clone(), dir, alive, journal, spec };
-    Ok(observe_targets(life))
+    Ok(observe_targets(life, began))
 }
 
 fn header(spec: &RunSpec, run_id: RunId) -> Header {
@@ -104,7 +108,7 @@ fn header(spec: &RunSpec, run_id: RunId) -> Header {
     }
 }
 
-fn observe_targets(life: Life) -> Stage<Begun> {
+fn observe_targets(life: Life, began: (i64, u32)) -> Stage<Begun> {
     let mut targets = Vec::with_capacity(life.spec.outputs.len());
     for output in &life.spec.outputs {
         match observe(output.path.as_path()) {
@@ -112,7 +116,7 @@ fn observe_targets(life: Life) -> Stage<Begun> {
             Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
         }
     }
-    Ok(Begun { life, targets })
+    Ok(Begun { life, targets, began })
 }
 
 /// A target could not be looked at.

@@ -81,8 +81,7 @@ struct Frozen {
 
 /// Reads the inputs (or finds those of an earlier run) and lays them out.
 pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progress>) -> Stage<Snapshotted> {
-    let Begun { life, targets } = begun;
-    let began = clock::stamp_now();
+    let Begun { life, targets, began } = begun;
     let store = SnapshotStore::at(life.state.path());
     let wanted = has_inputs(&life.spec);
     let inputs = match wanted.then(|| life.dir.make("inputs")).transpose() {
@@ -279,7 +278,10 @@ impl Freezing {
             left_out: 0,
             began: None,
         };
-        let baseline = self.spec.workspace.is_some().then(|| Arc::new(Baseline::from_manifest(&manifest)));
+        let baseline_of = |workspace: &WorkspacePolicy| {
+            Arc::new(self.store.baseline_of(&manifest, &ROOT_NAME.into(), workspace.path.as_path()))
+        };
+        let baseline = self.spec.workspace.as_ref().map(baseline_of);
         let difference = match &self.spec.workspace {
             Some(workspace) => self.lay_out_difference(&manifest, workspace)?,
             None => None,

@@ -32,7 +32,7 @@ pub fn adopt_orphans() -> io::Result<()> {
 /// they are killed; after `deadline` those that are left are named. Nobody else may be waiting for a child.
 pub fn sweep(grace: Duration, deadline: Duration) -> Swept {
     let begun = Instant::now();
-    let mut pause = Duration::from_micros(200);
+    let mut pause = Duration::from_micros(50);
     let mut killed = HashSet::new();
     loop {
         if reap() == Children::None {

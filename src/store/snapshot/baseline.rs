@@ -22,6 +22,8 @@ use crate::sys::walk::{ObjectKind, Stat};
 #[derive(Debug)]
 pub struct Baseline {
     pub(super) table: StatTable,
+    /// What is known of the live tree, where `table` holds no stats.
+    seen: Option<StatTable>,
 }
 
 impl PartialEq for Baseline {
@@ -54,7 +56,17 @@ pub struct LinkGroup {
 
 impl Baseline {
     pub(super) fn of(table: StatTable) -> Self {
-        Self { table }
+        Self { table, seen: None }
+    }
+
+    /// The same with a table that knows of the live tree what this one does not: contents that were read since.
+    pub(super) fn seen_by(self, seen: Option<StatTable>) -> Self {
+        Self { seen, ..self }
+    }
+
+    /// What is known of the live tree by its stat.
+    pub(super) fn known(&self) -> &StatTable {
+        self.seen.as_ref().unwrap_or(&self.table)
     }
 
     /// The baseline of a snapshot of which only the manifest is left: every file's content has to be read to know
@@ -92,7 +104,7 @@ impl Baseline {
             writer.finish()
         };
         let table = write().ok().and_then(StatTable::from_memory);
-        Self { table: table.expect("writing to memory cannot fail, and what was written has its own shape") }
+        Self { seen: None, table: table.expect("writing to memory cannot fail, and what was written has its own shape") }
     }
 
     /// The snapshot whose baseline this is.

@@ -113,7 +113,7 @@ fn scope_of(sources: &Sources, manifest: &Manifest, root: &CaptureRoot) -> Scope
 }
 
 /// The newest stat table that knows the tree; what it says of a file holds whatever it was made for.
-fn newest_table(layout: &Layout, root: &CaptureRoot) -> Option<StatTable> {
+pub(super) fn newest_table(layout: &Layout, root: &CaptureRoot) -> Option<StatTable> {
     use std::os::unix::fs::MetadataExt as _;
     let live = root.path.metadata().ok()?;
     let mut tables: Vec<_> = std::fs::read_dir(&layout.cache)

@@ -49,7 +49,7 @@ pub(super) fn drift(baseline: &Baseline, roots: &[CaptureRoot], policy: &Capture
         roots: &roots,
         root_links: RootLinks::Follow,
         policy: &policy,
-        known: Some(&baseline.table),
+        known: Some(baseline.known()),
         sink: Sink::Hash,
         progress: &|_| (),
     };

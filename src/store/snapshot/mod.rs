@@ -136,6 +136,13 @@ impl SnapshotStore {
         )
     }
 
+    /// The baseline of a snapshot of which the manifest is left, for a root that is at `live_root` today: what some capture
+    /// has read there since need not be read again.
+    pub fn baseline_of(&self, manifest: &Manifest, root: &Text, live_root: &Path) -> Baseline {
+        let root = CaptureRoot { name: root.clone(), path: live_root.into() };
+        Baseline::from_manifest(manifest).seen_by(difference::newest_table(&self.layout, &root))
+    }
+
     /// The content of one entry (of a link its target, of anything else nothing), hashed again.
     pub fn read_content(&self, manifest: &Manifest, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
         Contents::new(&self.layout, manifest).read(entry)
