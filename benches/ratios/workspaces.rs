@@ -149,10 +149,7 @@ pub(crate) fn replay(place: &Place) -> anyhow::Result<[Side<'_>; 2]> {
         command.args(["replay", "--quiet", &id]);
         command
     };
-    Ok([
-        prepared(change.clone(), move || run(place, &repository, &[], &[OsStr::new("true")])),
-        prepared(change, ours),
-    ])
+    Ok([prepared(change.clone(), move || run(place, &repository, &[], &[OsStr::new("true")])), prepared(change, ours)])
 }
 
 /// The id of the newest run in a log.

@@ -81,16 +81,13 @@ pub async fn make(
     let mut refused = None;
     for (tried, way) in ways.iter().copied().enumerate() {
         let laid_out = stage.lay_out(&life, way, staging.clone(), signals).await;
-        let LaidOut { scene, places, copied } = match laid_out {
+        let LaidOut { mut scene, places, copied } = match laid_out {
             Ok(Worked::Done(laid_out)) => laid_out,
             Ok(Worked::Cancelled(signal)) => return Err(cancelled(life, signal)),
             Err(error) => return Err(life.fail(ErrorKind::PublishIo, &error)),
         };
         progress.stage(Shown::Running);
-        if let Some(origin) = &origin {
-            // From here on a change by somebody else has a later stamp than the run's beginning.
-            clock::wait_past(origin.began.0);
-        }
+        scene.not_before = origin.as_ref().map(|origin| origin.began.0);
         let watched = watch(&life, &places, &scene, &streams, signals, progress).await;
         let watched = match watched {
             Err(StartError::Step(step)) if tried + 1 < ways.len() => {

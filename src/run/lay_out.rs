@@ -151,6 +151,7 @@ impl StagePlan<'_> {
             allow_write: life.spec.view.allow_write.iter().map(Text::to_path_buf).collect(),
             level: life.spec.view.isolation,
             network: life.spec.view.network,
+            not_before: None,
             private: private.clone(),
             covered,
         };

@@ -149,6 +149,9 @@ pub struct Scene {
     pub level: IsolationLevel,
     /// Whether there is a network.
     pub network: Network,
+    /// The process is not there before whatever is changed gets a later stamp than this ([`clock::wait_past`]): what
+    /// others change from its start on is told from what they changed before the run began.
+    pub not_before: Option<(i64, u32)>,
 }
 
 /// A scene could not be composed.

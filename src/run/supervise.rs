@@ -17,6 +17,7 @@ use crate::model::record::Isolation;
 use crate::model::spec::TimePolicy;
 use crate::rules::step::{Action, AttemptEvent, AttemptOutcome, AttemptState, ProcessEnd, StopCause, step};
 use crate::store::capture::{Capture, KEPT_BYTES};
+use crate::sys::clock;
 use crate::sys::descendants::{self, Swept};
 use crate::sys::descriptor::Flag;
 use crate::sys::inside::{self, FailedStep, InsideError};
@@ -100,11 +101,16 @@ impl From<InsideError> for StartError {
 /// Starts a process in its scene; what was in force comes with it.
 pub fn start_in(scene: &Scene, launch: &Launch<'_>) -> Result<(Running, Isolation), StartError> {
     descendants::adopt_orphans()?;
+    let wait = || scene.not_before.map(clock::wait_past);
     if !scene.is_entered() {
+        wait();
         return Ok((process::launch(launch)?, scene.isolation(None)));
     }
     let waiting = inside::start(launch, Path::new(inside::OWN_PROGRAM), &scene.opening())?;
-    let (running, entered) = waiting.go(&scene.steps()?)?;
+    let steps = scene.steps()?;
+    // The child is busy with its own start meanwhile.
+    wait();
+    let (running, entered) = waiting.go(&steps)?;
     Ok((running, scene.isolation(Some(&entered))))
 }
 

@@ -104,7 +104,10 @@ impl Baseline {
             writer.finish()
         };
         let table = write().ok().and_then(StatTable::from_memory);
-        Self { seen: None, table: table.expect("writing to memory cannot fail, and what was written has its own shape") }
+        Self {
+            seen: None,
+            table: table.expect("writing to memory cannot fail, and what was written has its own shape"),
+        }
     }
 
     /// The snapshot whose baseline this is.
