@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
 /// Room for two of everything that is measured.
-const IMAGE_BYTES: u64 = 16 << 30;
+const IMAGE_BYTES: u64 = 32 << 30;
 const INSIDE: &str = "AGENTGUARD_RATIOS_NAMESPACE";
 
 /// Whether this process has a mount namespace of its own already.

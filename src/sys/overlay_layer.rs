@@ -43,7 +43,10 @@ pub fn mark_opaque(dir: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Says of an open file of an upper layer that something of its name stood below when it was changed. The kernel notes
-/// there which file that was; nobody but it reads the value.
+/// there which file that was; nobody but it reads the value. Where a filesystem has no attributes nothing is said.
 pub fn mark_copied_up(file: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(fsetxattr(file, "user.overlay.origin", b"", XattrFlags::empty())?)
+    match fsetxattr(file, "user.overlay.origin", b"", XattrFlags::empty()) {
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }

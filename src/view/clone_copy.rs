@@ -96,7 +96,7 @@ pub fn make(
             leave.hollow.push((stat.dev, stat.ino));
         }
     }
-    // The snapshot was taken without them: they are excluded, or git ignores them.
+    // What may not be read is no part of the snapshot either: it is excluded, or git ignores it.
     copy_tree::copy_tree_leaving(from, to, Access::AsIs, &leave)?;
     let copy = Tree::open(to)?;
     if hollow == Hollow::Linked {

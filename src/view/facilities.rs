@@ -44,7 +44,7 @@ pub enum Kind {
     Landlock,
     /// Copies that share blocks, from the workspace to the state directory.
     Reflink,
-    /// An exchange of two names in the workspace.
+    /// An exchange of two names, in the state directory.
     Exchange,
     /// A process id namespace.
     Pids,

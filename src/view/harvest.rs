@@ -132,8 +132,7 @@ impl Harvest<'_> {
                 names.entry(stat.ino).or_insert_with(|| (stat.nlink, Vec::new())).1.push(path.to_vec());
             }
         })?;
-        for (links, paths) in names.into_values().filter(|(links, paths)| *links > paths.len() as u64) {
-            debug_assert!(links > 1);
+        for (_, paths) in names.into_values().filter(|(links, paths)| *links > paths.len() as u64) {
             let Some((first, others)) = paths.split_first() else { continue };
             self.copy_in_place(first).map_err(self.layer.failed("cannot copy", first))?;
             for other in others {

@@ -40,6 +40,7 @@ mod seal;
 mod second_look;
 mod settings;
 mod snapshot;
+mod staged_plan;
 mod support;
 mod transaction;
 mod transaction_conflicts;

@@ -344,6 +344,17 @@ fn a_state_directory_on_an_overlay_works_or_is_refused() {
 }
 
 #[test]
+fn a_state_directory_on_a_filesystem_without_attributes_works_or_is_refused() {
+    let place = Project::new();
+    let Some(mounted) = Mounted::at(place.join("ram"), &["-t", "ramfs", "none"]) else { return };
+    for (number, options) in [&[][..], &["--view", "overlay"], &["--view", "clone"]].into_iter().enumerate() {
+        let here = scene();
+        fs::remove_dir_all(here.join("home")).expect("removed");
+        works_or_is_refused(&here, &mounted.0.join(format!("state-{number}")), options);
+    }
+}
+
+#[test]
 fn an_immutable_file_is_a_clear_error_and_nothing_is_applied() {
     if !is_root() {
         return skip("chattr", "only root makes files immutable");
