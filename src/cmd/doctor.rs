@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use crate::run::resolve::Surroundings;
 use crate::store::state_dir::{StateDir, make_private_directory};
+use crate::sys::inside::Starter;
 use crate::view::facilities::{Facility, Finding, Kind, probe};
 
 use super::recover::Health;
@@ -13,12 +14,13 @@ use super::render::escape;
 
 /// Tries every facility and says what came of it. Unwell: an agent cannot be given a view at its project's own path.
 pub fn doctor(at: &Surroundings, out: &mut dyn Write) -> anyhow::Result<Health> {
+    let starter = Starter::new().context("cannot start a process")?;
     let state = StateDir::open_or_create(&at.state)?;
     let place = make_private_directory(&state.trash())
         // What a crash leaves there is swept like anything else that was thrown away.
         .and_then(|()| tempfile::Builder::new().prefix("doctor-").tempdir_in(state.trash()))
         .context("cannot make a directory to try things in")?;
-    let facilities = probe(&at.project, place.path()).context("cannot try what works here")?;
+    let facilities = probe(&starter, &at.project, place.path()).context("cannot try what works here")?;
     place.close().context("cannot remove the directory things were tried in")?;
     let mut told = None;
     for facility in &facilities {

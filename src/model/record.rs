@@ -198,6 +198,10 @@ pub struct Isolation {
     pub landlock_abi: Option<u32>,
     /// `host` or `none`.
     pub network: String,
+    /// What the agent's processes could not escape: `namespace` (an id namespace of their own, whose end is theirs) or
+    /// `subreaper` (whatever it left behind was looked for and killed). Null before there was an agent.
+    #[serde(default)]
+    pub processes: Option<String>,
 }
 
 /// Paths of the snapshot that changed under the run.

@@ -38,9 +38,9 @@ pub enum StopCause {
 pub enum Action {
     /// Nothing: wait for the next event.
     Wait,
-    /// Send TERM to the whole group and start the grace.
+    /// Send TERM to the whole tree and start the grace.
     Terminate,
-    /// Send KILL to the whole group.
+    /// Send KILL to the whole tree.
     Kill,
     /// The attempt is over.
     Finish(AttemptOutcome),
@@ -66,6 +66,16 @@ pub enum AttemptState {
     Killing(StopCause),
     /// It ended; nothing more is expected.
     Over,
+}
+
+impl AttemptState {
+    /// Why it is being stopped, if it is.
+    pub fn stopped(self) -> Option<StopCause> {
+        match self {
+            Self::Stopping(cause) | Self::Killing(cause) => Some(cause),
+            Self::Running | Self::Over => None,
+        }
+    }
 }
 
 /// One decision. The first cause of a stop stays its cause; a second signal kills at once.

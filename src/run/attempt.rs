@@ -12,8 +12,7 @@ use crate::model::{Text, Timestamp};
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::sys::descendants::Swept;
-use crate::sys::process;
-use crate::sys::{clock, mount_table};
+use crate::sys::{clock, mount_table, process};
 use crate::usage::usage_file;
 use crate::view::clone_copy::CopyBase;
 
@@ -21,6 +20,7 @@ use super::begin::Target;
 use super::ended::{Life, Stage, chain};
 use super::environment::{AttemptPlaces, USAGE};
 use super::lay_out::{LaidOut, StagePlan};
+use super::processes::Processes;
 use super::progress::{Progress, Stage as Shown, Warning};
 use super::scene::{self, Scene, Way};
 use super::signals::{Signals, Worked};
@@ -56,6 +56,7 @@ pub async fn make(
     snapshotted: Snapshotted,
     number: u32,
     streams: Streams,
+    processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<Attempted> {
@@ -88,7 +89,7 @@ pub async fn make(
         };
         progress.stage(Shown::Running);
         scene.not_before = origin.as_ref().map(|origin| origin.began.0);
-        let watched = watch(&life, &places, &scene, &streams, signals, progress).await;
+        let watched = watch(&life, &places, &scene, &streams, processes, signals, progress).await;
         let watched = match watched {
             Err(StartError::Step(step)) if tried + 1 < ways.len() => {
                 progress.note(&format!("no {}: {step}; trying {}", way.word(), ways[tried + 1].word()));
@@ -190,9 +191,9 @@ fn way_out(life: &Life, error: &StartError) -> String {
 }
 
 /// What may still write must not be published.
-fn unkillable(swept: &Swept) -> Option<Failure> {
+pub(super) fn unkillable(swept: &Swept) -> Option<Failure> {
     let pids: Vec<String> = swept.left.iter().map(ToString::to_string).collect();
-    let message = format!("{} processes that the agent left could not be killed: {}", pids.len(), pids.join(", "));
+    let message = format!("{} processes that it left could not be killed: {}", pids.len(), pids.join(", "));
     (!pids.is_empty()).then(|| Failure::new(ErrorKind::Unkillable, message))
 }
 

@@ -104,6 +104,7 @@ fn header(spec: &RunSpec, run_id: RunId) -> Header {
             level: "none".to_owned(),
             landlock_abi: None,
             network: "host".to_owned(),
+            processes: None,
         },
     }
 }

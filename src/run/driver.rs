@@ -16,6 +16,7 @@ use super::attempt;
 use super::begin::{BeginError, begin};
 use super::ended::Stage;
 use super::judge::judge;
+use super::processes::Processes;
 use super::progress::Progress;
 use super::seal::seal;
 use super::settle::{Finished, SettleError, settle, settle_committed};
@@ -32,6 +33,9 @@ pub enum RunError {
     /// It did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
+    /// No process could be made.
+    #[error("cannot start processes")]
+    Processes(#[source] io::Error),
     /// The kernel gave no signals or no event loop.
     #[error("cannot listen to signals")]
     Signals(#[source] io::Error),
@@ -70,12 +74,14 @@ pub fn drive(
     connections: impl FnOnce(&crate::store::run_dir::RunDir) -> io::Result<Connections>,
     progress: &Arc<dyn Progress>,
 ) -> Result<Finished, RunError> {
+    // Before anything has a thread, or a lock that a copy of this process would hold on to.
+    let mut processes = Processes::for_run(&spec).map_err(RunError::Processes)?;
     // What this run displaces is too young to be removed by it.
     let waiting = trash::is_waiting(state);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
     let finished = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(RunError::Signals)?;
-        let settled = match travel(state, run_id, spec, connections, &mut signals, progress).await? {
+        let settled = match travel(state, run_id, spec, connections, &mut processes, &mut signals, progress).await? {
             Ok(committed) => settle_committed(committed),
             Err(ended) => settle(*ended),
         };
@@ -93,6 +99,7 @@ async fn travel(
     run_id: RunId,
     spec: RunSpec,
     connections: impl FnOnce(&crate::store::run_dir::RunDir) -> io::Result<Connections>,
+    processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Result<Stage<Committed>, RunError> {
@@ -106,24 +113,25 @@ async fn travel(
         Ok(connections) => streams(connections, &begun.life.spec),
         Err(error) => return Ok(Err(begun.life.fail(crate::model::ErrorKind::SnapshotFailed, &error))),
     };
-    Ok(follow(begun, streams, state, signals, progress).await)
+    Ok(follow(begun, streams, state, processes, signals, progress).await)
 }
 
 async fn follow(
     begun: super::begin::Begun,
     streams: Streams,
     state: &StateDir,
+    processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<Committed> {
     let snapshotted = take(begun, signals, progress).await?;
     sweep_trash_meanwhile(state);
-    let mut attempted = attempt::make(snapshotted, 1, streams, signals, progress).await?;
+    let mut attempted = attempt::make(snapshotted, 1, streams, processes, signals, progress).await?;
     if let Some(origin) = attempted.origin.take() {
-        return follow_workspace(attempted, origin, signals, progress).await;
+        return follow_workspace(attempted, origin, processes, signals, progress).await;
     }
     let sealed = seal(attempted, signals, progress).await?;
-    let accepted = judge(sealed, signals, progress).await?;
+    let accepted = judge(sealed, processes, signals, progress).await?;
     if let Some(signal) = signals.pending().await {
         return Err(cancelled(accepted.sealed.life, signal));
     }
@@ -134,11 +142,12 @@ async fn follow(
 async fn follow_workspace(
     attempted: attempt::Attempted,
     origin: Origin,
+    processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<Committed> {
     let sealed = workspace::seal::seal(attempted, origin, signals, progress).await?;
-    let accepted = workspace::judge::judge(sealed, signals, progress).await?;
+    let accepted = workspace::judge::judge(sealed, processes, signals, progress).await?;
     if let Some(signal) = signals.pending().await {
         return Err(cancelled(accepted.life, signal));
     }

@@ -19,6 +19,7 @@ use crate::sys::copy_tree::copy_tree;
 use crate::sys::walk::{Access, ObjectKind};
 
 use super::ended::{Ended, Life, Stage, chain};
+use super::processes::Processes;
 use super::progress::{Progress, Stage as Shown};
 use super::seal::{SealedRun, StagedTarget};
 use super::signals::{Signals, Worked, interruptible};
@@ -37,7 +38,12 @@ pub struct Accepted {
 }
 
 /// Judges the sealed result.
-pub async fn judge(sealed: SealedRun, signals: &mut Signals, progress: &Arc<dyn Progress>) -> Stage<Accepted> {
+pub async fn judge(
+    sealed: SealedRun,
+    processes: &mut Processes,
+    signals: &mut Signals,
+    progress: &Arc<dyn Progress>,
+) -> Stage<Accepted> {
     let summary = summarise(&sealed.tree, &sealed.life.spec.gate.expect);
     if let Some(rejection) = sealed.staged.iter().find_map(wrong_kind) {
         return Err(reject(sealed, rejection));
@@ -57,7 +63,8 @@ pub async fn judge(sealed: SealedRun, signals: &mut Signals, progress: &Arc<dyn 
         Ok(Worked::Done(Err(error))) | Err(error) => return Err(sealed.life.fail(ErrorKind::PublishIo, &error)),
         Ok(Worked::Cancelled(signal)) => return Err(cancelled(sealed.life, signal)),
     };
-    let sealed = if gate.verify.is_empty() { sealed } else { verify_all(sealed, &list, signals, progress).await? };
+    let sealed =
+        if gate.verify.is_empty() { sealed } else { verify_all(sealed, &list, processes, signals, progress).await? };
     let judged = Judgement { time: clock::now(), rejection: None };
     let SealedRun { life, staged, untouched, places, scene, agent, tree } = sealed;
     let life = life.note(Event::Judged(judged), "judged")?;
@@ -157,6 +164,7 @@ fn compare(tree: &Sealed, staged: &[StagedTarget]) -> io::Result<(Vec<Change>, C
 async fn verify_all(
     sealed: SealedRun,
     list: &[Change],
+    processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<SealedRun> {
@@ -174,7 +182,7 @@ async fn verify_all(
     };
     let mut sealed = sealed;
     for number in 0..sealed.life.spec.gate.verify.len() {
-        let (life, checked) = check_one(sealed.life, number, &view, signals, progress).await?;
+        let (life, checked) = check_one(sealed.life, number, &view, processes, signals, progress).await?;
         sealed.life = life;
         if let Some(signal) = checked.cancelled_by {
             return Err(cancelled(sealed.life, signal));
@@ -191,6 +199,7 @@ pub(super) async fn check_one(
     life: Life,
     number: usize,
     view: &VerifyView,
+    processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<(Life, verify::Checked)> {
@@ -204,7 +213,7 @@ pub(super) async fn check_one(
         timeout: life.spec.gate.verify_timeout,
         kill_after: life.spec.time.kill_after,
     };
-    let checked = verify::run(&check, signals).await;
+    let checked = verify::run(&check, processes, signals).await;
     let life = life.note(Event::VerifyEnded(checked.record.clone()), "verify.ended")?;
     Ok((life, checked))
 }

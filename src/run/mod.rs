@@ -7,6 +7,7 @@
 //! by the same code.
 
 pub mod attempt;
+pub mod attend;
 pub mod begin;
 pub mod commit;
 pub mod driver;
@@ -16,6 +17,7 @@ pub mod judge;
 mod lay_out;
 mod layer;
 mod nested;
+pub mod processes;
 pub mod progress;
 pub mod recover;
 pub mod resolve;

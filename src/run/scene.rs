@@ -209,13 +209,9 @@ impl Scene {
         }
     }
 
-    /// What the child does before the rest is known; the namespaces.
+    /// What the init process does before the rest is known: see [`opening`].
     pub fn opening(&self) -> Vec<Step> {
-        match self.way {
-            Way::Overlay => overlay::opening(self.network, &self.confinement()),
-            Way::Clone => clone::opening(self.network),
-            Way::EnteredClone | Way::LooseClone | Way::Plain => clone::opening_without_mounts(self.network),
-        }
+        opening(self.way, self.level, self.network)
     }
 
     /// Makes what the view needs on the host, and the steps that enter it.
@@ -255,7 +251,7 @@ impl Scene {
     }
 
     /// What the record says was in force.
-    pub fn isolation(&self, entered: Option<&Entered>) -> Isolation {
+    pub fn isolation(&self, entered: &Entered) -> Isolation {
         let level = match (self.level, self.way) {
             (IsolationLevel::Strict, _) => "strict",
             (IsolationLevel::None, _) | (_, Way::Plain | Way::LooseClone) => "none",
@@ -268,19 +264,27 @@ impl Scene {
         Isolation {
             view: self.way.word().to_owned(),
             level: level.to_owned(),
-            landlock_abi: entered.and_then(|entered| entered.landlock_abi),
+            landlock_abi: entered.landlock_abi,
             network: network.to_owned(),
+            processes: Some(if entered.pids { "namespace" } else { "subreaper" }.to_owned()),
         }
     }
+}
 
-    /// Whether the process is started through the child that enters things.
-    pub fn is_entered(&self) -> bool {
-        // A copy elsewhere is entered as the working directory even where nothing else is closed.
-        self.way.mounts()
-            || self.way.is_moved()
-            || self.network == Network::None
-            || self.confinement() != Confinement::Open
+/// What an init process does before anything else of a scene is known: its namespaces, which must have its process ids
+/// where it has mounts of its own.
+pub fn opening(way: Way, level: IsolationLevel, network: Network) -> Vec<Step> {
+    let mut steps = match way {
+        Way::Overlay => overlay::opening(network, level == IsolationLevel::Strict),
+        Way::Clone => clone::opening(network),
+        Way::EnteredClone | Way::LooseClone | Way::Plain => clone::opening_without_mounts(network),
+    };
+    if way.mounts() {
+        // What is started from here on sees the namespace's own /proc.
+        let at = steps.iter().position(|step| *step == Step::ServeRenames).unwrap_or(steps.len());
+        steps.insert(at, Step::PidNamespace);
     }
+    steps
 }
 
 /// An empty layer; its top directory is what the covered one looks like inside. One that is there is kept: what it holds

@@ -12,22 +12,12 @@ use crate::sys::process::is_ignored;
 /// How long blocking work may go on after the signal that cuts it short.
 const WORKER_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a signal says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// Stop; which signal said so.
-    Stop(i32),
-    /// A child was stopped, continued, or has ended.
-    ChildChanged,
-}
-
 /// SIGINT, SIGTERM and SIGHUP, as they come. One that the caller had ignored (`nohup`) stays ignored.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
     hangup: Option<Signal>,
-    child: Option<Signal>,
 }
 
 impl Signals {
@@ -38,23 +28,16 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
-            child: None,
         })
     }
 
     /// The next signal that says stop.
     pub async fn next(&mut self) -> i32 {
-        loop {
-            if let Heard::Stop(signal) = self.hear().await {
-                return signal;
-            }
+        tokio::select! {
+            () = received(&mut self.interrupt) => SignalKind::interrupt().as_raw_value(),
+            () = received(&mut self.terminate) => SignalKind::terminate().as_raw_value(),
+            () = received(&mut self.hangup) => SignalKind::hangup().as_raw_value(),
         }
-    }
-
-    /// From here on stopped children are told of, too; only needed where the agent has the terminal.
-    pub fn watch_children(&mut self) -> io::Result<()> {
-        self.child = Some(signal(SignalKind::child())?);
-        Ok(())
     }
 
     /// A signal that says stop, if one has come already.
@@ -63,16 +46,6 @@ impl Signals {
             biased;
             signal = self.next() => Some(signal),
             () = tokio::task::yield_now() => None,
-        }
-    }
-
-    /// The next signal of either kind.
-    pub async fn hear(&mut self) -> Heard {
-        tokio::select! {
-            () = received(&mut self.interrupt) => Heard::Stop(SignalKind::interrupt().as_raw_value()),
-            () = received(&mut self.terminate) => Heard::Stop(SignalKind::terminate().as_raw_value()),
-            () = received(&mut self.hangup) => Heard::Stop(SignalKind::hangup().as_raw_value()),
-            () = received(&mut self.child) => Heard::ChildChanged,
         }
     }
 }

@@ -8,38 +8,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
 
 use crate::model::Text;
 use crate::model::record::Isolation;
-use crate::model::spec::TimePolicy;
-use crate::rules::step::{Action, AttemptEvent, AttemptOutcome, AttemptState, ProcessEnd, StopCause, step};
+use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::store::capture::{Capture, KEPT_BYTES};
-use crate::sys::clock;
-use crate::sys::descendants::{self, Swept};
+use crate::sys::descendants::Swept;
 use crate::sys::descriptor::Flag;
-use crate::sys::inside::{self, FailedStep, InsideError};
-use crate::sys::process::{self, ChildStdout, Launch, Running};
+use crate::sys::inside::{FailedStep, InsideError, Running};
+use crate::sys::process::{ChildStdout, Launch};
 use crate::sys::relay::{Passing, RelayEnd, relay_input, relay_output};
-use crate::sys::terminal::{Foreground, Terminal};
+use crate::sys::terminal::Terminal;
 
+use super::attend::{Attended, Attending, attend};
 use super::ended::Life;
 use super::environment::AttemptPlaces;
+use super::processes::Processes;
 use super::progress::{Progress, Warning};
 use super::scene::{Scene, SceneError};
-use super::signals::{Heard, Signals};
+use super::signals::Signals;
 use super::stdin::{Keep, Kept, StdinPlan, keep_beside};
 
 /// Nothing an orphan holds open is waited for longer than this once the agent is dead.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What an agent leaves behind may come to its own end for so long.
-pub(super) const ORPHAN_GRACE: Duration = Duration::from_millis(300);
-
-/// What cannot be killed by then (uninterruptible sleep) fails the run.
-pub(super) const ORPHAN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How the caller wants the agent's streams.
 #[derive(Debug)]
@@ -98,35 +90,17 @@ impl From<InsideError> for StartError {
     }
 }
 
-/// Starts a process in its scene; what was in force comes with it.
-pub fn start_in(scene: &Scene, launch: &Launch<'_>) -> Result<(Running, Isolation), StartError> {
-    descendants::adopt_orphans()?;
-    let wait = || scene.not_before.map(clock::wait_past);
-    if !scene.is_entered() {
-        wait();
-        return Ok((process::launch(launch)?, scene.isolation(None)));
-    }
-    let waiting = inside::start(launch, Path::new(inside::OWN_PROGRAM), &scene.opening())?;
-    let steps = scene.steps()?;
-    // The child is busy with its own start meanwhile.
-    wait();
-    let (running, entered) = waiting.go(&steps)?;
-    Ok((running, scene.isolation(Some(&entered))))
-}
-
 /// Spawns the agent and supervises it to its end.
 pub async fn watch(
     life: &Life,
     places: &AttemptPlaces,
     scene: &Scene,
     streams: &Streams,
+    processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Result<Watched, StartError> {
     let terminal = Terminal::observe();
-    if terminal.given().is_some() {
-        signals.watch_children()?;
-    }
     let recorded: Vec<(Text, Text)> = match life.spec.replay_of {
         Some(_) => life.spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         None => Vec::new(),
@@ -148,8 +122,9 @@ pub async fn watch(
         stdout: ChildStdout::Pipes,
         terminal: &terminal,
     };
-    let (child, isolation) = start_in(scene, &launch)?;
-    let supervised = supervise(life, places, child, streams, terminal.given(), signals).await?;
+    let (child, isolation) = processes.start_in(scene, &launch)?;
+    let attending = Attending { time: &life.spec.time, foreground: terminal.given(), processes };
+    let supervised = supervise(life, places, child, streams, &attending, signals).await?;
     let Supervised { outcome, stdout, stderr, stdin, swept } = supervised;
     Ok(Watched { outcome, stdout, stderr, stdin: beside.or(stdin), isolation, swept })
 }
@@ -176,28 +151,15 @@ async fn supervise(
     places: &AttemptPlaces,
     mut child: Running,
     streams: &Streams,
-    foreground: Option<&Foreground>,
+    attending: &Attending<'_>,
     signals: &mut Signals,
 ) -> io::Result<Supervised> {
-    let relays = match start_relays(life, places, &mut child, streams) {
-        Ok(relays) => relays,
-        Err(error) => {
-            child.signal_group(Signal::KILL);
-            child.reap();
-            return Err(error);
-        }
-    };
-    let outcome = attend(&child, &life.spec.time, foreground, signals).await;
-    // The leader is a zombie still, so its group's number is its own: whoever is left in it goes now.
-    child.signal_group(Signal::KILL);
-    child.reap();
-    let swept = descendants::sweep(ORPHAN_GRACE, ORPHAN_DEADLINE);
-    if let Some(foreground) = foreground {
-        foreground.take_back();
-    }
-    let mut outcome = outcome?;
+    // Without them the child is dropped, which ends it.
+    let relays = start_relays(life, places, &mut child, streams)?;
+    let Attended { mut outcome, swept } = attend(child, attending, signals).await?;
     // Ctrl-C and Ctrl-\\ went to the agent's group alone: that it died of them says that somebody cancelled the run.
-    if let (Some(_), None, ProcessEnd::Signal(signal @ (2 | 3))) = (foreground, outcome.stopped, outcome.end) {
+    if let (Some(_), None, ProcessEnd::Signal(signal @ (2 | 3))) = (attending.foreground, outcome.stopped, outcome.end)
+    {
         outcome.stopped = Some(StopCause::Cancelled(signal));
     }
     relays.stop.raise();
@@ -295,76 +257,4 @@ fn feed(pipe: OwnedFd, path: &Path, stop: &Arc<Flag>) -> io::Result<oneshot::Rec
         let _ = report.send(keep.finish());
     })?;
     Ok(end)
-}
-
-/// The loop: the only place where sources meet; `step` decides, this performs. Also for verify commands.
-pub async fn attend(
-    child: &Running,
-    time: &TimePolicy,
-    foreground: Option<&Foreground>,
-    signals: &mut Signals,
-) -> io::Result<AttemptOutcome> {
-    let ended = child.ending()?;
-    let far = Instant::now() + Duration::from_secs(60 * 60 * 24 * 365 * 30);
-    let elapsed = time.timeout.map_or(far, |timeout| Instant::now() + timeout);
-    let mut grace = far;
-    let mut timed_out = false;
-    let mut state = AttemptState::Running;
-    loop {
-        let event = tokio::select! {
-            biased;
-            ready = ended.readable() => {
-                ready?.clear_ready();
-                match child.has_ended()? {
-                    Some(end) => AttemptEvent::Exited(process_end(end)),
-                    None => continue,
-                }
-            }
-            heard = signals.hear() => match heard {
-                Heard::Stop(signal) => AttemptEvent::Signalled(signal),
-                Heard::ChildChanged => {
-                    suspend_together(child, foreground);
-                    continue;
-                }
-            },
-            () = sleep_until(elapsed), if !timed_out => {
-                timed_out = true;
-                AttemptEvent::TimeElapsed
-            }
-            () = sleep_until(grace), if grace < far => {
-                grace = far;
-                AttemptEvent::GraceElapsed
-            }
-        };
-        match step(&mut state, event) {
-            Action::Wait => {}
-            Action::Terminate => {
-                child.signal_group(Signal::TERM);
-                // A stopped process does not see TERM before it is continued.
-                child.signal_group(Signal::CONT);
-                grace = Instant::now() + time.kill_after;
-            }
-            Action::Kill => child.signal_group(Signal::KILL),
-            Action::Finish(outcome) => return Ok(outcome),
-        }
-    }
-}
-
-/// Ctrl-Z stopped the agent: give the shell its terminal, stop too, and go on together.
-fn suspend_together(child: &Running, foreground: Option<&Foreground>) {
-    let Some(foreground) = foreground else { return };
-    if child.was_stopped() {
-        foreground.take_back();
-        process::stop_self();
-        // The terminal may be gone by now; the agent then reads its end.
-        let _ = foreground.give_to(child.group());
-        child.signal_group(Signal::CONT);
-    }
-}
-
-fn process_end(end: process::Ended) -> ProcessEnd {
-    match (end.code, end.signal) {
-        (Some(code), _) => ProcessEnd::Code(code),
-        (None, signal) => ProcessEnd::Signal(signal.unwrap_or(0)),
-    }
 }

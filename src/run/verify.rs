@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::model::Text;
@@ -15,9 +14,8 @@ use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::record::VerifyRecord;
 use crate::model::spec::TimePolicy;
 use crate::rules::redact::redact_text;
-use crate::rules::step::{ProcessEnd, StopCause};
+use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::store::capture::Capture;
-use crate::sys::descendants;
 use crate::sys::descriptor::Flag;
 use crate::sys::process::{ChildStdin, ChildStdout, Launch};
 use crate::sys::relay::{Passing, relay_output};
@@ -26,8 +24,11 @@ use crate::sys::terminal::Terminal;
 /// Bytes kept of the beginning of a verify command's output, and again of its end.
 const LOG_BYTES: usize = 1024 * 1024;
 
+use super::attempt::unkillable;
+use super::attend::{Attended, Attending, attend};
+use super::processes::Processes;
 use super::signals::Signals;
-use super::supervise::{ORPHAN_DEADLINE, ORPHAN_GRACE, StartError, attend, start_in};
+use super::supervise::StartError;
 use super::verify_view::VerifyView;
 
 /// One verify command, about to run.
@@ -59,15 +60,18 @@ pub struct Checked {
 }
 
 /// Runs one verify command to its end. A command that cannot run rejects: no verification, no trust.
-pub async fn run(check: &Check<'_>, signals: &mut Signals) -> Checked {
+pub async fn run(check: &Check<'_>, processes: &mut Processes, signals: &mut Signals) -> Checked {
     let begun = Instant::now();
-    let outcome = watch(check, signals).await;
+    let outcome = watch(check, processes, signals).await;
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let shown = redact_text(check.command);
     let (exit_code, cancelled_by, rejection) = match outcome {
         Err(error) => (None, None, Some(unrunnable(&shown, &format!("cannot be started: {error}")))),
-        Ok((ProcessEnd::Code(0), None)) => (Some(0), None, None),
-        Ok((end, stopped)) => {
+        Ok(Attended { swept, .. }) if !swept.left.is_empty() => (None, None, unkillable(&swept)),
+        Ok(Attended { outcome: AttemptOutcome { end: ProcessEnd::Code(0), stopped: None }, .. }) => {
+            (Some(0), None, None)
+        }
+        Ok(Attended { outcome: AttemptOutcome { end, stopped }, .. }) => {
             let code = if let ProcessEnd::Code(code) = end { Some(code) } else { None };
             let cancelled_by = if let Some(StopCause::Cancelled(signal)) = stopped { Some(signal) } else { None };
             (code, cancelled_by, Some(judge(&shown, end, stopped, check)))
@@ -111,7 +115,7 @@ fn unrunnable(shown: &Text, why: &str) -> Failure {
     Failure::new(ErrorKind::VerifyUnrunnable, format!("verify {:?} {why}", shown.to_string_lossy()))
 }
 
-async fn watch(check: &Check<'_>, signals: &mut Signals) -> Result<(ProcessEnd, Option<StopCause>), StartError> {
+async fn watch(check: &Check<'_>, processes: &mut Processes, signals: &mut Signals) -> Result<Attended, StartError> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let argv = [OsString::from("/bin/sh"), OsString::from("-c"), check.command.as_os_str().to_owned()];
     let stop = Arc::new(Flag::new()?);
@@ -124,7 +128,7 @@ async fn watch(check: &Check<'_>, signals: &mut Signals) -> Result<(ProcessEnd, 
         stdout: ChildStdout::File(File::from(writer)),
         terminal: &Terminal::None,
     };
-    let (child, _) = start_in(&check.view.scene, &launch)?;
+    let (child, _) = processes.start_in(&check.view.scene, &launch)?;
     // Its end of the pipe must be the only one.
     drop(launch);
     let relay = {
@@ -137,12 +141,9 @@ async fn watch(check: &Check<'_>, signals: &mut Signals) -> Result<(ProcessEnd, 
         std::thread::Builder::new().spawn(keep)?
     };
     let time = TimePolicy { timeout: check.timeout, kill_after: check.kill_after };
-    let outcome = attend(&child, &time, None, signals).await;
-    child.signal_group(Signal::KILL);
-    child.reap();
-    let _ = descendants::sweep(ORPHAN_GRACE, ORPHAN_DEADLINE);
+    let attended = attend(child, &Attending { time: &time, foreground: None, processes }, signals).await;
     stop.raise();
     // It passes on what is in the pipe, to a file: it ends at once.
     let _ = relay.join();
-    Ok(outcome.map(|outcome| (outcome.end, outcome.stopped))?)
+    Ok(attended?)
 }

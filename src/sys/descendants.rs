@@ -8,11 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, set_child_subreaper, waitid};
 
 /// The name of this program's own process beside an agent, which ends with the last of its users.
-const OWN_HELPER: &str = "agentguard-mv";
+pub const OWN_HELPER: &str = "agentguard-mv";
 
 /// What became of the processes that were left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,27 +27,24 @@ pub fn adopt_orphans() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
-/// Waits until no child is left: for `grace` they may come to their own end (git packs objects in the background), then
-/// they are killed; after `deadline` those that are left are named. Nobody else may be waiting for a child.
-pub fn sweep(grace: Duration, deadline: Duration) -> Swept {
+/// Kills whatever lives below this process, except `spared` and what is below them, until nothing is left; after `deadline`
+/// those that are left are named. For where nobody else is there to do it.
+pub fn sweep(spared: &[Pid], deadline: Duration) -> Swept {
     let begun = Instant::now();
     let mut pause = Duration::from_micros(50);
     let mut killed = HashSet::new();
     loop {
-        if reap() == Children::None {
-            return Swept { killed: killed.len() as u64, left: Vec::new() };
+        let living: Vec<(i32, String)> = living_but(getpid(), spared);
+        if living.is_empty() || begun.elapsed() >= deadline {
+            return Swept { killed: killed.len() as u64, left: living.into_iter().map(|(pid, _)| pid).collect() };
         }
-        if begun.elapsed() >= grace {
-            let living = descendants();
-            if begun.elapsed() >= deadline {
-                return Swept { killed: killed.len() as u64, left: living.into_iter().map(|(pid, _)| pid).collect() };
-            }
-            for (pid, name) in living {
-                // One that is gone by now is fine.
-                let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
-                if name != OWN_HELPER {
-                    killed.insert(pid);
-                }
+        for (pid, name) in living {
+            let Some(pid) = Pid::from_raw(pid) else { continue };
+            // One that is gone by now is fine; so is one whose parent takes its status away.
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+            if name != OWN_HELPER {
+                killed.insert(pid.as_raw_nonzero().get());
             }
         }
         std::thread::sleep(pause);
@@ -56,25 +52,12 @@ pub fn sweep(grace: Duration, deadline: Duration) -> Swept {
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum Children {
-    Some,
-    None,
+/// Every living process below one, with its name.
+pub fn living(root: Pid) -> Vec<(i32, String)> {
+    living_but(root, &[])
 }
 
-/// Takes away the status of every child that has ended.
-fn reap() -> Children {
-    loop {
-        match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-            Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) => return Children::Some,
-            Err(_) => return Children::None,
-        }
-    }
-}
-
-/// Every living process below this one, with its name.
-fn descendants() -> Vec<(i32, String)> {
+fn living_but(root: Pid, spared: &[Pid]) -> Vec<(i32, String)> {
     let mut below: HashMap<i32, Vec<(i32, String)>> = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -83,12 +66,15 @@ fn descendants() -> Vec<(i32, String)> {
             below.entry(parent).or_default().push((pid, name));
         }
     }
+    let spared: HashSet<i32> = spared.iter().map(|pid| pid.as_raw_nonzero().get()).collect();
     let mut found = Vec::new();
-    let mut waiting = vec![getpid().as_raw_nonzero().get()];
+    let mut waiting = vec![root.as_raw_nonzero().get()];
     while let Some(parent) = waiting.pop() {
         for (pid, name) in below.remove(&parent).unwrap_or_default() {
-            waiting.push(pid);
-            found.push((pid, name));
+            if !spared.contains(&pid) {
+                waiting.push(pid);
+                found.push((pid, name));
+            }
         }
     }
     found

@@ -64,11 +64,6 @@ pub struct Foreground {
 }
 
 impl Foreground {
-    /// Gives the terminal to another group.
-    pub fn give_to(&self, group: Pid) -> io::Result<()> {
-        self.set(group)
-    }
-
     /// Takes the terminal back.
     pub fn take_back(&self) {
         // The terminal may be gone: then there is nothing to take back.
@@ -78,11 +73,6 @@ impl Foreground {
     /// `tcsetpgrp` from a background group is answered with SIGTTOU, which would stop the caller: blocked meanwhile.
     fn set(&self, group: Pid) -> io::Result<()> {
         with_signal_blocked(Signal::TTOU, || Ok(tcsetpgrp(self.terminal.as_fd(), group)?))
-    }
-
-    /// A copy for the child, which gives its own group the terminal before it becomes the agent.
-    pub(super) fn for_child(&self) -> io::Result<Self> {
-        Ok(Self { terminal: self.terminal.try_clone()?, own_group: self.own_group })
     }
 }
 

@@ -10,8 +10,7 @@ use rustix::process::{getegid, geteuid};
 
 use crate::model::spec::Network;
 use crate::sys::inside::{
-    Access, Bind, Entered, FailedStep, InsideError, Layers, OWN_PROGRAM, RenameService, Step, Writes, may_mount,
-    try_steps,
+    Access, Bind, Entered, FailedStep, InsideError, Layers, RenameService, Starter, Step, Writes, may_mount,
 };
 use crate::sys::rename::{Exchanged, exchange};
 use crate::sys::{copy, mount_table};
@@ -74,7 +73,7 @@ impl Facility {
 }
 
 /// Tries everything. `place` is a new, empty directory in the state directory, which stays empty but for what a crash leaves.
-pub fn probe(workspace: &Path, place: &Path) -> io::Result<Vec<Facility>> {
+pub fn probe(starter: &Starter, workspace: &Path, place: &Path) -> io::Result<Vec<Facility>> {
     let dir = |name: &str| {
         let path = place.join(name);
         fs::create_dir_all(&path).map(|()| path)
@@ -88,6 +87,7 @@ pub fn probe(workspace: &Path, place: &Path) -> io::Result<Vec<Facility>> {
     let (here, there) = (dir("here")?, dir("there")?);
     let bind = Step::Bind(Bind { from: here.as_path().into(), to: there.as_path().into(), access: Access::ReadWrite });
     let confine = Step::Confine { writable: vec![place.into()] };
+    let attempt = |steps: &[Step]| starter.try_steps(steps);
     let mounting = |steps: &[Step]| attempt(&[&clone::opening(Network::Host)[..], steps].concat());
     let ids = Step::UserNamespace { uid: geteuid().as_raw(), gid: getegid().as_raw() };
     let owned = |step: Step| if may_mount() { vec![step] } else { vec![ids.clone(), step] };
@@ -101,7 +101,7 @@ pub fn probe(workspace: &Path, place: &Path) -> io::Result<Vec<Facility>> {
         (Kind::Landlock, found(attempt(&[confine]), |entered| entered.landlock_abi.map(|abi| format!("ABI {abi}")))),
         (Kind::Reflink, reflink(workspace, place)?),
         (Kind::Exchange, exchange_in(place)?),
-        (Kind::Pids, found(attempt(&owned(Step::PidNamespace)), |_| None)),
+        (Kind::Pids, found(mounting(&[Step::PidNamespace]), |_| None)),
         (Kind::CgroupKill, cgroup_kill()),
     ];
     // What the overlay's work directory holds is closed to its owner.
@@ -109,10 +109,6 @@ pub fn probe(workspace: &Path, place: &Path) -> io::Result<Vec<Facility>> {
         crate::sys::remove::remove_tree(&place.join(name))?;
     }
     Ok(findings.into_iter().map(|(kind, finding)| Facility { kind, finding }).collect())
-}
-
-fn attempt(steps: &[Step]) -> Result<Entered, InsideError> {
-    try_steps(Path::new(OWN_PROGRAM), steps)
 }
 
 fn found(tried: Result<Entered, InsideError>, note: impl FnOnce(&Entered) -> Option<String>) -> Finding {

@@ -83,7 +83,7 @@ pub struct OverlayError {
 
 /// What a child can do before the layout is known: namespaces (a user namespace only for who may not mount without), and
 /// the process that serves renames, unless that must be confined too.
-pub fn opening(network: Network, confinement: &Confinement) -> Vec<Step> {
+pub fn opening(network: Network, is_confined: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if !may_mount() {
         steps.push(Step::UserNamespace { uid: geteuid().as_raw(), gid: getegid().as_raw() });
@@ -92,7 +92,7 @@ pub fn opening(network: Network, confinement: &Confinement) -> Vec<Step> {
     if network == Network::None {
         steps.push(Step::NetworkNamespace);
     }
-    if *confinement == Confinement::Open {
+    if !is_confined {
         steps.push(Step::ServeRenames);
     }
     steps

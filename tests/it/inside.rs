@@ -6,16 +6,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use agentguard::model::spec::Network;
-use agentguard::sys::inside::{Access, Bind, InsideError, Layers, Step, Writes, start, try_steps};
+use agentguard::sys::inside::{Access, Bind, InsideError, Layers, Step, Writes};
 use agentguard::sys::process::{ChildStdin, ChildStdout, Launch};
 use agentguard::sys::terminal::Terminal;
 use agentguard::view::overlay::{Bound, Changes, Confinement, Shown};
 
-use super::inside_view::{View, is_whiteout, views_work};
-use super::project::{binary, exact_state, is_alive, is_root, wait_until};
+use super::inside_view::{View, is_whiteout, starter, views_work};
+use super::project::{binary, exact_state, is_alive, is_root};
 
 /// What a script prints without a view, in the same place.
 fn plainly(view: &View, script: &str) -> String {
@@ -305,12 +304,12 @@ fn a_step_that_fails_names_itself_its_object_and_the_reason() {
     }
     let view = View::new();
     let missing = view.outside().join("missing");
-    let failed = |steps: &[Step]| match try_steps(&binary(), steps) {
+    let failed = |steps: &[Step]| match starter().try_steps(steps) {
         Err(InsideError::Step(failed)) => (failed.step, failed.path.map(|path| path.to_path_buf()), failed.errno),
         other => panic!("{other:?}"),
     };
     let inside = |step: Step| {
-        let mut steps = agentguard::view::overlay::opening(Network::Host, &Confinement::Open);
+        let mut steps = agentguard::view::overlay::opening(Network::Host, false);
         steps.push(step);
         steps
     };
@@ -325,7 +324,7 @@ fn a_step_that_fails_names_itself_its_object_and_the_reason() {
     };
     let (step, path, errno) = failed(&inside(Step::Overlay(proc_upper)));
     assert_eq!((step.as_str(), path, errno), ("overlay", Some(view.layout.workspace.clone()), libc::EINVAL));
-    let message = try_steps(&binary(), &inside(Step::Mask { path: missing.as_path().into() })).expect_err("fails");
+    let message = starter().try_steps(&inside(Step::Mask { path: missing.as_path().into() })).expect_err("fails");
     assert_eq!(message.to_string(), format!("mask on {missing:?}: No such file or directory (os error 2)"));
 }
 
@@ -352,7 +351,7 @@ fn an_upper_layer_on_an_overlay_is_refused_by_name() {
         writes: Some(Writes { upper: text("tree/u"), work: text("tree/w") }),
         target: view.layout.workspace.as_path().into(),
     };
-    let mut steps = agentguard::view::overlay::opening(Network::Host, &Confinement::Open);
+    let mut steps = agentguard::view::overlay::opening(Network::Host, false);
     // In two rounds: the second overlay's layers exist once the first is mounted.
     steps.push(Step::Overlay(first));
     let argv = [OsString::from("true")];
@@ -364,7 +363,7 @@ fn an_upper_layer_on_an_overlay_is_refused_by_name() {
         stdout: ChildStdout::Pipes,
         terminal: &Terminal::None,
     };
-    match start(&launch, &binary(), &steps).expect("started").go(&[Step::Overlay(second)]) {
+    match starter().start(&steps).expect("started").go(&launch, &[Step::Overlay(second)]) {
         Err(InsideError::Step(failed)) => assert_eq!((failed.step.as_str(), failed.errno), ("overlay", libc::EINVAL)),
         other => panic!("{other:?}"),
     }
@@ -375,28 +374,14 @@ fn a_host_without_user_namespaces_is_told_by_the_failing_step() {
     if !views_work() {
         return;
     }
+    let project = tempfile::tempdir().expect("temporary directory");
     // The limit counts in the process tree's own user namespace, which this test makes for itself.
-    let steps = serde_json::to_string(&[Step::UserNamespace { uid: 0, gid: 0 }]).expect("JSON");
-    let program = format!(
-        r#"
-import json, socket, subprocess
-open("/proc/sys/user/max_user_namespaces", "w").write("0")
-guard, child = socket.socketpair()
-process = subprocess.Popen(["agentguard:inside", str(child.fileno()), "true"], executable={:?}, pass_fds=[child.fileno()])
-child.close()
-guard.sendall(json.dumps({{"steps": {steps}, "then": "end"}}).encode() + b"\n")
-print(guard.makefile().readline().strip())
-"#,
-        binary().display().to_string()
-    );
-    let output = Command::new("unshare").args(["-Ur", "python3", "-c", &program]).output().expect("run");
+    let script = format!("echo 0 > /proc/sys/user/max_user_namespaces; exec '{}' doctor", binary().display());
+    let output =
+        Command::new("unshare").args(["-Ur", "sh", "-c", &script]).current_dir(project.path()).output().expect("run");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(
-        text.trim(),
-        format!(r#"{{"failed":{{"step":"user namespace","path":null,"errno":{}}}}}"#, libc::ENOSPC),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let missing = "user namespace: No space left on device (os error 28)";
+    assert!(text.contains(missing), "{text}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -447,38 +432,11 @@ fn confinement_refuses_writes_outside_and_tells_its_abi() {
 
 #[test]
 fn a_child_that_is_never_told_to_go_is_gone_with_its_handle() {
-    let argv = ["sleep", "1000"].map(OsString::from);
-    let launch = Launch {
-        argv: &argv,
-        cwd: &std::env::temp_dir(),
-        environment: &[],
-        stdin: ChildStdin::Null,
-        stdout: ChildStdout::Pipes,
-        terminal: &Terminal::None,
-    };
-    let waiting = start(&launch, &binary(), &[]).expect("started");
-    let pid = waiting.group().expect("alive").as_raw_nonzero().to_string();
+    let mut waiting = starter().start(&[]).expect("started");
+    let pid = waiting.pid().expect("alive").as_raw_nonzero().to_string();
     assert!(is_alive(&pid));
     drop(waiting);
     assert!(!PathBuf::from(format!("/proc/{pid}")).exists(), "ended and reaped");
-}
-
-#[test]
-fn a_child_whose_guard_dies_before_the_plan_is_told_ends() {
-    let program = format!(
-        r#"
-import os, signal, socket, subprocess
-guard, child = socket.socketpair()
-process = subprocess.Popen(["agentguard:inside", str(child.fileno()), "sleep", "1000"], executable={:?}, pass_fds=[child.fileno()], stdout=subprocess.DEVNULL)
-print(process.pid, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"#,
-        binary().display().to_string()
-    );
-    let output = Command::new("python3").args(["-c", &program]).output().expect("run");
-    let pid = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    assert!(!pid.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-    wait_until("the child has ended", || !is_alive(&pid));
 }
 
 #[test]
@@ -492,12 +450,11 @@ fn a_child_that_is_killed_before_it_is_the_agent_is_not_taken_for_one() {
         stdout: ChildStdout::Pipes,
         terminal: &Terminal::None,
     };
-    let waiting = start(&launch, &binary(), &[]).expect("started");
-    let pid = waiting.group().expect("alive");
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("sent");
-    std::thread::sleep(Duration::from_millis(1));
-    match waiting.go(&[]) {
-        Err(InsideError::Ended(end)) => assert_eq!(end.signal, Some(15)),
+    let mut waiting = starter().start(&[]).expect("started");
+    let pid = waiting.pid().expect("alive");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("sent");
+    match waiting.go(&launch, &[]) {
+        Err(InsideError::Ended(end)) => assert_eq!(end.signal, Some(9)),
         other => panic!("{other:?}"),
     }
 }

@@ -8,8 +8,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use agentguard::model::spec::Network;
-use agentguard::sys::inside::{Entered, InsideError, Step, start};
-use agentguard::sys::process::{ChildStdin, ChildStdout, Ended, Launch, Running};
+use agentguard::sys::inside::{Entered, InsideError, Running, Starter, Step};
+use agentguard::sys::process::{ChildStdin, ChildStdout, Ended, Launch};
 use agentguard::sys::terminal::Terminal;
 use agentguard::view::overlay::{Changes, Confinement, OverlayLayout, opening, steps};
 
@@ -124,9 +124,9 @@ impl View {
             agentguard::sys::remove::remove_tree(&changes.work).expect("removed");
             fs::create_dir(&changes.work).expect("made");
         }
-        let usual = || opening(self.network, &self.layout.confinement);
-        let waiting = start(&launch, &binary(), &self.opening.clone().unwrap_or_else(usual))?;
-        waiting.go(&steps(&self.layout).expect("composed"))
+        let usual = || opening(self.network, self.layout.confinement != Confinement::Open);
+        let waiting = starter().start(&self.opening.clone().unwrap_or_else(usual))?;
+        waiting.go(&launch, &steps(&self.layout).expect("composed"))
     }
 
     /// Runs a command to its end.
@@ -148,13 +148,17 @@ impl View {
     }
 }
 
+/// What processes are started with.
+pub(crate) fn starter() -> Starter {
+    Starter::executed(&binary()).expect("started")
+}
+
 /// Reads what a child says and waits for its end.
 pub(crate) fn finish(mut child: Running, entered: Entered) -> Seen {
     let stderr = child.stderr.take();
     let reader = std::thread::spawn(move || read_all(stderr));
     let stdout = read_all(child.stdout.take());
     let end = child.wait_end().expect("waited");
-    child.reap();
     Seen { end, stdout, stderr: reader.join().expect("read"), entered }
 }
 

@@ -41,6 +41,7 @@ fn header() -> Header {
             level: "none".to_owned(),
             landlock_abi: None,
             network: "host".to_owned(),
+            processes: None,
         },
     }
 }

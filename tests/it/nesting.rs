@@ -46,6 +46,16 @@ fn an_inner_run_commits_into_the_outer_view_and_lands_with_it() {
 }
 
 #[test]
+fn directories_are_renamed_in_an_inner_view_too() {
+    let here = scene();
+    here.write("dir/file", "x\n");
+    let rename = "import os; os.rename('dir', 'moved'); os.mkdir('dir')";
+    let script = format!("{} run -- python3 -c \"{rename}\" || exit 8; test -e moved/file", ag());
+    here.run(&[], &script).exits(0);
+    assert_eq!(here.read("moved/file"), "x\n");
+}
+
+#[test]
 fn an_inner_run_that_fails_touches_nothing_and_the_outer_goes_on() {
     for view in views() {
         let here = scene();

@@ -63,6 +63,7 @@ pub(crate) fn record(number: u64) -> RunRecord {
             level: "auto".into(),
             landlock_abi: Some(7),
             network: "host".into(),
+            processes: None,
         },
         input_drift: None,
         needs: Vec::new(),

@@ -11,6 +11,7 @@ use crate::model::spec::OnDrift;
 use crate::rules::expectation::{Limits, ResultSummary, objection};
 use crate::run::ended::{Ended, Stage};
 use crate::run::judge::{check_one, glob_sets, write_changes};
+use crate::run::processes::Processes;
 use crate::run::progress::Progress;
 use crate::run::signals::Signals;
 use crate::run::snapshot::cancelled;
@@ -22,6 +23,7 @@ use super::{ROOT_NAME, protect};
 /// Judges the sealed changes.
 pub async fn judge(
     sealed: SealedWorkspace,
+    processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<SealedWorkspace> {
@@ -31,7 +33,7 @@ pub async fn judge(
     let sealed = if sealed.life.spec.gate.verify.is_empty() || sealed.staged.changes.paths.is_empty() {
         sealed
     } else {
-        verify_all(sealed, signals, progress).await?
+        verify_all(sealed, processes, signals, progress).await?
     };
     let judged = Judgement { time: crate::sys::clock::now(), rejection: None };
     let SealedWorkspace { life, origin, places, scene, agent, sealed, staged, drift } = sealed;
@@ -116,6 +118,7 @@ fn unmatched(sealed: &SealedWorkspace, expect: &[String]) -> Vec<String> {
 /// Runs the verify commands in order on one throwaway view.
 async fn verify_all(
     sealed: SealedWorkspace,
+    processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<SealedWorkspace> {
@@ -127,7 +130,7 @@ async fn verify_all(
     };
     let mut sealed = sealed;
     for number in 0..sealed.life.spec.gate.verify.len() {
-        let (life, checked) = check_one(sealed.life, number, &view, signals, progress).await?;
+        let (life, checked) = check_one(sealed.life, number, &view, processes, signals, progress).await?;
         sealed.life = life;
         if let Some(signal) = checked.cancelled_by {
             return Err(cancelled(sealed.life, signal));

@@ -1,19 +1,21 @@
-//! Namespaces: user, mount, network.
+//! Namespaces: user, mount, network, process ids.
 
 use std::fs;
 use std::path::Path;
 
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use super::init::Birth;
 use super::plan::FailedStep;
 
 /// Enters a user namespace whose only ids are the caller's own, mapped to themselves.
 ///
 /// Ubuntu's AppArmor restriction lets `unshare` pass and refuses the map; so each write is a step with a name.
-pub(super) fn enter_user(uid: u32, gid: u32) -> Result<(), FailedStep> {
-    unshare(UnshareFlags::NEWUSER).map_err(FailedStep::plain("user namespace"))?;
+pub(super) fn enter_user(uid: u32, gid: u32, birth: Birth) -> Result<(), FailedStep> {
+    unshare(UnshareFlags::NEWUSER, birth).map_err(FailedStep::plain("user namespace"))?;
     // Without this an unprivileged process may not write the group map (user_namespaces(7)).
     write("setgroups", "/proc/self/setgroups", "deny")?;
     write("user id map", "/proc/self/uid_map", &format!("{uid} {uid} 1"))?;
@@ -21,24 +23,36 @@ pub(super) fn enter_user(uid: u32, gid: u32) -> Result<(), FailedStep> {
 }
 
 /// Enters a mount namespace from and to which nothing propagates.
-pub(super) fn enter_mount() -> Result<(), FailedStep> {
-    unshare(UnshareFlags::NEWNS).map_err(FailedStep::plain("mount namespace"))?;
+pub(super) fn enter_mount(birth: Birth) -> Result<(), FailedStep> {
+    unshare(UnshareFlags::NEWNS, birth).map_err(FailedStep::plain("mount namespace"))?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(FailedStep::at("mount propagation", Path::new("/")))
 }
 
 /// Enters a network namespace and brings its loopback interface up.
-pub(super) fn enter_network() -> Result<(), FailedStep> {
-    unshare(UnshareFlags::NEWNET).map_err(FailedStep::plain("network namespace"))?;
+pub(super) fn enter_network(birth: Birth) -> Result<(), FailedStep> {
+    unshare(UnshareFlags::NEWNET, birth).map_err(FailedStep::plain("network namespace"))?;
     loopback_up().map_err(FailedStep::plain("loopback interface"))
 }
 
-/// Whatever this process starts from now on lives in a process id namespace of its own.
-pub(super) fn enter_pid() -> Result<(), FailedStep> {
-    unshare(UnshareFlags::NEWPID).map_err(FailedStep::plain("process id namespace"))
+/// The step that shows whether the process is the first of a process id namespace.
+pub(super) const PROCESS_IDS: &str = "process id namespace";
+
+/// Shows the process id namespace in `/proc`. A process cannot enter one: it is born in it.
+pub(super) fn enter_pid(birth: Birth) -> Result<(), FailedStep> {
+    if birth == Birth::Plain {
+        return Err(FailedStep::plain(PROCESS_IDS)(Errno::INVAL));
+    }
+    // Refused in a container that hides parts of its own /proc: what is hidden would be seen again.
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("proc", "/proc", "proc", flags, None).map_err(FailedStep::at(PROCESS_IDS, Path::new("/proc")))
 }
 
-fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
+/// Who was born in the namespace is there already.
+fn unshare(flags: UnshareFlags, birth: Birth) -> rustix::io::Result<()> {
+    if birth == Birth::InNamespaces {
+        return Ok(());
+    }
     // SAFETY: the flags name namespaces only; descriptors and memory stay shared as they are.
     unsafe { unshare_unsafe(flags) }
 }

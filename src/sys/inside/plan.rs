@@ -1,4 +1,4 @@
-//! What the child is told and what it answers: plain data, one JSON line per message.
+//! What an init process is told and what is answered: plain data, JSON.
 
 use std::io;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Text;
 
-/// One thing that the child does. Paths are the host's unless they lie under a mount that an earlier step made.
+/// One thing that is done on the way to the agent. Paths are the host's unless they lie under a mount that an earlier step made.
 ///
 /// The sources of all mounts are opened before the first of them is made: a mount never hides what a later step needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,8 @@ pub enum Step {
     MountNamespace,
     /// A network namespace of its own, with the loopback interface up and nothing else.
     NetworkNamespace,
-    /// A process id namespace for whatever the child starts.
+    /// A process id namespace of its own, with a `/proc` that shows it: when its first process has ended, no process of it
+    /// is left. Only where it was made together with the process.
     PidNamespace,
     /// A copy-on-write view over a directory.
     Overlay(Layers),
@@ -105,6 +106,11 @@ pub enum Access {
 }
 
 impl Step {
+    /// Whether the step is the agent's own: what started it keeps what it takes to end it.
+    pub(super) fn is_the_agents(&self) -> bool {
+        matches!(self, Self::Confine { .. } | Self::ServeRenames | Self::DropAdmin)
+    }
+
     /// Whether the step needs a source that must be opened before anything is mounted, or mounts something itself.
     pub(super) fn mounts(&self) -> bool {
         matches!(
@@ -114,37 +120,63 @@ impl Step {
     }
 }
 
-/// What the child does in one go.
+/// What the init process is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Order {
+#[serde(rename_all = "snake_case")]
+pub(super) enum Order {
+    /// Steps that need nothing but themselves, as soon as it lives.
+    Open(Vec<Step>),
+    /// The rest of the steps, and the agent. Four descriptors come along: its standard streams, and where it tells why it
+    /// cannot be executed.
+    Become(Box<Agent>),
+    /// The steps only: it was an experiment.
+    Try(Vec<Step>),
+    /// Everything that the agent has started is asked to end.
+    Terminate,
+    /// Everything is killed.
+    Kill,
+    /// The agent's group goes on after a stop, and has the terminal if it had it.
+    Resume,
+}
+
+/// What becomes the agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Agent {
     /// Top to bottom.
     pub(super) steps: Vec<Step>,
-    /// And then.
-    pub(super) then: Then,
+    /// The argument vector.
+    pub(super) argv: Vec<Text>,
+    /// The working directory before the steps.
+    pub(super) cwd: Text,
+    /// Variables to set (`None`: to remove).
+    pub(super) environment: Vec<(Text, Option<Text>)>,
+    /// Where it is not the guard's own.
+    pub(super) umask: Option<u32>,
+    /// Whether it leads a process group.
+    pub(super) leads: bool,
+    /// Whether its group is made the terminal's foreground group.
+    pub(super) foreground: bool,
 }
 
-/// What follows the steps of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Then {
-    /// The next order is waited for.
-    Wait,
-    /// The child becomes the agent.
-    Become,
-    /// The child ends: it was an experiment.
-    End,
-}
-
-/// What the child says.
+/// What is said to the guard, one JSON line each.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Answer {
-    /// Every step of the last order is done.
+    /// Every step is done.
     Entered(Entered),
-    /// A step failed; the child ends.
+    /// A step failed, and there will be no agent.
     Failed(FailedStep),
-    /// The agent cannot be executed: `errno`.
-    NotExecuted(i32),
+    /// The working directory cannot be entered, or there is no process to be had: `errno`.
+    NotStarted(i32),
+    /// The agent was stopped.
+    Stopped,
+    /// The agent has ended: exit code or signal.
+    Ended(Option<i32>, Option<i32>),
+    /// Nothing of the run lives any more, except what is named.
+    Done {
+        /// How many processes outlived the agent and were killed.
+        killed: u64,
+    },
 }
 
 /// What is in force once every step is done.
@@ -154,6 +186,8 @@ pub struct Entered {
     pub landlock_abi: Option<u32>,
     /// Who serves renames of directories.
     pub renames: RenameService,
+    /// Whether the processes have an id namespace of their own.
+    pub pids: bool,
 }
 
 /// Who serves the renames of directories that an overlay refuses.

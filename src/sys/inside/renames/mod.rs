@@ -25,27 +25,76 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, WaitOptions, getppid, pidfd_open, setsid, waitpid};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, getpid, getppid, pidfd_open, setsid, waitpid};
 
 use super::namespaces::last_errno;
 use super::plan::{FailedStep, RenameService};
 
-/// Starts the process that serves renames, and installs the filter in this one. Where a listener is there already, this
-/// is the view of an agentguard in another's view: that one serves its renames too.
-///
-/// Must be called by a process without threads.
+/// The process that serves renames, before there is anybody who could ask.
+#[derive(Debug)]
+pub(super) struct Helper {
+    pid: Pid,
+    socket: OwnedFd,
+}
+
+impl Helper {
+    /// Starts it as a child of this process, with which it ends. `None`: it would understand nothing on this architecture.
+    ///
+    /// Must be called by a process without threads.
+    pub(super) fn start() -> Result<Option<Self>, FailedStep> {
+        if !filter::IS_KNOWN_HERE {
+            return Ok(None);
+        }
+        let failed = FailedStep::plain;
+        let (ours, theirs) = sockets()?;
+        let guard = pidfd_open(getpid(), PidfdFlags::empty()).map_err(failed("renames: the guard"))?;
+        // SAFETY: this process has one thread, so the child may do whatever it could have done itself.
+        match unsafe { libc::fork() } {
+            0 => {
+                drop(ours);
+                be_helper(&theirs, &guard)
+            }
+            pid => match Pid::from_raw(pid).filter(|_| pid > 0) {
+                Some(pid) => Ok(Some(Self { pid, socket: ours })),
+                None => Err(failed("renames: a process")(last_errno())),
+            },
+        }
+    }
+
+    /// Installs the filter in this process, which then asks the helper. Where a listener is there already, this is the view
+    /// of an agentguard in another's view: that one serves its renames too.
+    pub(super) fn serve(&self) -> Result<RenameService, FailedStep> {
+        install(&self.socket)
+    }
+
+    /// From here on it lives as long as those who may ask. Its process number.
+    pub(super) fn let_go(self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+}
+
+/// The same in one: a process is started beside this one.
 pub(super) fn serve() -> Result<RenameService, FailedStep> {
     if !filter::IS_KNOWN_HERE {
         return Ok(RenameService::None);
     }
     let failed = FailedStep::plain;
     let guard = guard().map_err(failed("renames: the guard"))?;
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(failed("renames: a socket"))?;
+    let (ours, theirs) = sockets()?;
     let ours = start_beside(ours, theirs, &guard).map_err(failed("renames: a process"))?;
+    install(&ours)
+}
+
+fn sockets() -> Result<(OwnedFd, OwnedFd), FailedStep> {
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(FailedStep::plain("renames: a socket"))
+}
+
+fn install(socket: &OwnedFd) -> Result<RenameService, FailedStep> {
+    let failed = FailedStep::plain;
     match filter::install() {
         Ok(listener) => {
-            send(&ours, &listener).map_err(failed("renames: the listener"))?;
+            send(socket, &listener).map_err(failed("renames: the listener"))?;
             Ok(RenameService::Own)
         }
         // The process ends with the socket.
@@ -54,12 +103,20 @@ pub(super) fn serve() -> Result<RenameService, FailedStep> {
     }
 }
 
-/// The process that started this one; when it is gone, so is the run.
+/// The process that started this one, which watches over the agent; when it is gone, so is the run.
 fn guard() -> rustix::io::Result<OwnedFd> {
     let guard: Pid = getppid().ok_or(Errno::SRCH)?;
     let pidfd = pidfd_open(guard, PidfdFlags::empty())?;
     // Had it died before, its number could be somebody else's by now; then the parent would be another.
     if getppid() == Some(guard) { Ok(pidfd) } else { Err(Errno::SRCH) }
+}
+
+fn be_helper(socket: &OwnedFd, guard: &OwnedFd) -> ! {
+    // Out of the agent's session: what a terminal sends is not for it.
+    let _ = setsid();
+    let end = helper::run(socket, guard);
+    // SAFETY: ends this copy of the process without running anything that belongs to the original.
+    unsafe { libc::_exit(end) }
 }
 
 /// Forks twice: the agent has no child that it did not start. Each side keeps its own end of the socket only, or the end
@@ -70,11 +127,9 @@ fn start_beside(ours: OwnedFd, theirs: OwnedFd, guard: &OwnedFd) -> rustix::io::
         -1 => Err(last_errno()),
         0 => {
             drop(ours);
-            // Out of the agent's session: what a terminal sends is not for it.
-            let _ = setsid();
             // SAFETY: as above.
             let end = match unsafe { libc::fork() } {
-                0 => helper::run(&theirs, guard),
+                0 => be_helper(&theirs, guard),
                 -1 => 1,
                 _ => 0,
             };

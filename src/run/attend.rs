@@ -1,0 +1,173 @@
+//! The loop beside a running process: the only place where sources meet. The pure `step` decides, this performs. For
+//! agents and verify commands.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::model::spec::TimePolicy;
+use crate::rules::step::{Action, AttemptEvent, AttemptOutcome, AttemptState, ProcessEnd, StopCause, step};
+use crate::sys::descendants::{self, Swept};
+use crate::sys::inside::{Running, Told, Voice};
+use crate::sys::process::{self, Ended};
+use crate::sys::terminal::Foreground;
+
+use super::processes::Processes;
+use super::signals::Signals;
+
+/// What cannot be killed by then (uninterruptible sleep) fails the run; the init process gives up a little earlier.
+const DEADLINE: Duration = Duration::from_secs(6);
+
+/// What is known of a process beforehand.
+#[derive(Debug)]
+pub struct Attending<'a> {
+    /// How long it may take.
+    pub time: &'a TimePolicy,
+    /// The terminal that it has.
+    pub foreground: Option<&'a Foreground>,
+    /// What it was started with.
+    pub processes: &'a Processes,
+}
+
+/// What became of it, and of what it left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attended {
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// What it had started.
+    pub swept: Swept,
+}
+
+/// Sees a process to its end. Afterwards nothing of it lives but what is named in the answer.
+pub async fn attend(mut child: Running, attending: &Attending<'_>, signals: &mut Signals) -> io::Result<Attended> {
+    let mut voice = child.voice()?;
+    let end = until_it_ends(&child, &mut voice, attending, signals).await;
+    if let Some(foreground) = attending.foreground {
+        foreground.take_back();
+    }
+    let (outcome, killed) = match end {
+        End::Known(outcome) => (outcome, until_nothing_is_left(&child, &mut voice, signals).await),
+        End::Unknown(stopped) => (AttemptOutcome { end: ProcessEnd::Signal(9), stopped }, None),
+    };
+    let swept = match killed {
+        Some(killed) if child.finish(DEADLINE) => Swept { killed, left: Vec::new() },
+        _ => look_after_it(&mut child, attending.processes),
+    };
+    Ok(Attended { outcome, swept })
+}
+
+/// What was told of the process's own end.
+enum End {
+    Known(AttemptOutcome),
+    /// It did not end, though it was killed, or nobody is left who could tell; and why it had been stopped, if it had.
+    Unknown(Option<StopCause>),
+}
+
+/// When something is due; [`Timers::far`] if nothing is.
+struct Timers {
+    far: Instant,
+    elapsed: Instant,
+    grace: Instant,
+    killed: Instant,
+}
+
+impl Timers {
+    fn new(timeout: Option<Duration>) -> Self {
+        let far = Instant::now() + Duration::from_secs(60 * 60 * 24 * 365 * 30);
+        let elapsed = timeout.map_or(far, |timeout| Instant::now() + timeout);
+        Self { far, elapsed, grace: far, killed: far }
+    }
+
+    /// What `stop` takes is nobody's time.
+    fn pause(&mut self, stop: impl FnOnce()) {
+        let begun = Instant::now();
+        stop();
+        let stopped = begun.elapsed();
+        for timer in [&mut self.elapsed, &mut self.grace, &mut self.killed] {
+            if *timer < self.far {
+                *timer += stopped;
+            }
+        }
+    }
+}
+
+async fn until_it_ends(child: &Running, voice: &mut Voice, attending: &Attending<'_>, signals: &mut Signals) -> End {
+    let mut timers = Timers::new(attending.time.timeout);
+    let mut state = AttemptState::Running;
+    loop {
+        let event = tokio::select! {
+            biased;
+            told = voice.next() => match told {
+                Told::Ended(end) => AttemptEvent::Exited(process_end(end)),
+                Told::Stopped => {
+                    timers.pause(|| suspend_together(child, attending.foreground));
+                    continue;
+                }
+                Told::Done(_) | Told::Lost => return End::Unknown(state.stopped()),
+            },
+            signal = signals.next() => AttemptEvent::Signalled(signal),
+            () = sleep_until(timers.elapsed), if timers.elapsed < timers.far => {
+                timers.elapsed = timers.far;
+                AttemptEvent::TimeElapsed
+            }
+            () = sleep_until(timers.grace), if timers.grace < timers.far => {
+                timers.grace = timers.far;
+                AttemptEvent::GraceElapsed
+            }
+            () = sleep_until(timers.killed), if timers.killed < timers.far => return End::Unknown(state.stopped()),
+        };
+        match step(&mut state, event) {
+            Action::Wait => {}
+            Action::Terminate => {
+                child.terminate();
+                timers.grace = Instant::now() + attending.time.kill_after;
+            }
+            Action::Kill => {
+                child.kill();
+                timers.killed = timers.killed.min(Instant::now() + DEADLINE);
+            }
+            Action::Finish(outcome) => return End::Known(outcome),
+        }
+    }
+}
+
+/// What the process left behind has a little time of its own; a signal that says stop takes it. How many had to be killed;
+/// `None` if something is left, or nobody can tell.
+async fn until_nothing_is_left(child: &Running, voice: &mut Voice, signals: &mut Signals) -> Option<u64> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        tokio::select! {
+            biased;
+            told = voice.next() => match told {
+                Told::Done(killed) => return Some(killed),
+                Told::Lost => return None,
+                Told::Ended(_) | Told::Stopped => {}
+            },
+            // Whoever sent it finds the run ended in no time; what it came to is known by now.
+            _ = signals.next() => child.kill(),
+            () = sleep_until(deadline) => return None,
+        }
+    }
+}
+
+/// The init process is gone, or cannot finish: what it should have killed is looked for from here.
+fn look_after_it(child: &mut Running, processes: &Processes) -> Swept {
+    let _ = child.finish(Duration::from_millis(100));
+    descendants::sweep(&[processes.starter().pid()], DEADLINE)
+}
+
+/// Ctrl-Z stopped the agent: give the shell its terminal, stop too, and go on together.
+fn suspend_together(child: &Running, foreground: Option<&Foreground>) {
+    let Some(foreground) = foreground else { return };
+    foreground.take_back();
+    process::stop_self();
+    child.resume();
+}
+
+fn process_end(end: Ended) -> ProcessEnd {
+    match (end.code, end.signal) {
+        (Some(code), _) => ProcessEnd::Code(code),
+        (None, signal) => ProcessEnd::Signal(signal.unwrap_or(0)),
+    }
+}
