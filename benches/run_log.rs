@@ -68,6 +68,7 @@ fn record(number: u64) -> RunRecord {
             level: "auto".into(),
             landlock_abi: Some(7),
             network: "host".into(),
+            processes: None,
         },
         input_drift: None,
         needs: Vec::new(),

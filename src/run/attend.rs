@@ -51,8 +51,11 @@ pub async fn attend(mut child: Running, attending: &Attending<'_>, signals: &mut
         End::Unknown(stopped) => (AttemptOutcome { end: ProcessEnd::Signal(9), stopped }, None),
     };
     let swept = match killed {
-        Some(killed) if child.finish(DEADLINE) => Swept { killed, left: Vec::new() },
-        _ => look_after_it(&mut child, attending.processes),
+        Some(killed) => {
+            child.let_go();
+            Swept { killed, left: Vec::new() }
+        }
+        None => look_after_it(&mut child, attending.processes),
     };
     Ok(Attended { outcome, swept })
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::project::{MEET, Outcome, Project, feed, is_alive, mount_point, wait_until};
+use crate::project::{MEET, Outcome, Project, feed, mount_point, processes_with, unique, wait_until};
 use crate::workspace_scene::facilities;
 
 #[test]
@@ -213,14 +213,16 @@ fn an_agent_that_does_not_read_its_input_does_not_hang() {
 #[test]
 fn a_process_left_behind_in_the_group_is_killed_and_a_held_pipe_is_not_waited_for() {
     let project = Project::new();
-    let script = "cd $OUTSIDE; sleep 300 & echo $! > pid; setsid sh -c 'echo $$ > orphan; exec sleep 300' & while [ ! -s orphan ]; do sleep 0.01; done; echo done";
+    let (in_group, orphan) = (unique("300"), unique("301"));
+    let script = format!(
+        "cd $OUTSIDE; sleep {in_group} & setsid sh -c 'touch orphan; sleep {orphan}' & while [ ! -e orphan ]; do sleep 0.01; done; echo done"
+    );
     let begun = std::time::Instant::now();
-    project.run(&["--out", "o"], script).exits(0);
+    project.run(&["--out", "o"], &script).exits(0);
     assert!(begun.elapsed() < std::time::Duration::from_secs(30));
-    let pid = project.read_outside("pid");
-    wait_until("the process in the group is gone", || !is_alive(pid.trim()));
-    // It left the group: only the supervision of a later version holds it. The test cleans up after it.
-    std::process::Command::new("kill").arg(project.read_outside("orphan").trim()).status().expect("kill");
+    assert_eq!((processes_with(&in_group), processes_with(&orphan)), (vec![], vec![]));
+    let record = project.last();
+    assert_eq!((record.leaked_processes, record.exit_code), (Some(1), Some(0)));
 }
 
 #[test]

@@ -286,6 +286,26 @@ pub(crate) fn is_alive(pid: &str) -> bool {
     state.is_some_and(|state| state != "Z" && state != "X")
 }
 
+/// A number of seconds for `sleep` that no other process sleeps: by it a process is found again.
+pub(crate) fn unique(seconds: &str) -> String {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("{seconds}.{:07}{count:03}", std::process::id())
+}
+
+/// Living processes with this argument: numbers that they are told themselves may be of a namespace of their own.
+pub(crate) fn processes_with(argument: &str) -> Vec<String> {
+    let entries = fs::read_dir("/proc").expect("proc").flatten().map(|entry| entry.path());
+    entries
+        .filter(|path| {
+            let arguments = fs::read(path.join("cmdline")).unwrap_or_default();
+            arguments.split(|byte| *byte == 0).any(|one| one == argument.as_bytes())
+        })
+        .filter_map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()))
+        .filter(|pid| is_alive(pid))
+        .collect()
+}
+
 /// Feeds a child's standard input and waits for it.
 pub(crate) fn feed(mut child: Child, input: &[u8]) -> Outcome {
     let mut pipe = child.stdin.take().expect("a pipe");

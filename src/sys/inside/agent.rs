@@ -57,6 +57,7 @@ pub(super) fn live(making: Making<'_>, descriptors: Vec<OwnedFd>) -> i32 {
     }
     set_surroundings(agent);
     say(socket, &Answer::Entered(entered));
+    hear_signals();
     let argv: Vec<OsString> = agent.argv.iter().map(|argument| argument.as_os_str().to_owned()).collect();
     let error = become_agent(&argv);
     let _ = rustix::io::write(&verdict, &errno_of(&error).to_le_bytes());
@@ -84,8 +85,18 @@ pub(super) fn take_terminal(group: Pid) -> io::Result<()> {
     Ok(tcsetpgrp(terminal.as_fd(), group)?)
 }
 
-/// Executes the agent in the place of this process, looked up as `execvp` does, with SIGPIPE as the agent expects it
-/// (the Rust runtime ignores it) and no signal blocked. Returns only what went wrong.
+/// No signal is blocked any more, and SIGPIPE is as an agent expects it: the Rust runtime ignores it.
+fn hear_signals() {
+    // SAFETY: the set is a plain struct that sigemptyset initialises; only this process's mask and handler are changed.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Executes the agent in the place of this process, looked up as `execvp` does. Returns only what went wrong.
 fn become_agent(argv: &[OsString]) -> io::Error {
     let Some((program, arguments)) = argv.split_first() else {
         return io::ErrorKind::InvalidInput.into();

@@ -21,7 +21,7 @@ pub struct Running {
     init: Pid,
     pidfd: OwnedFd,
     socket: UnixStream,
-    reaped: bool,
+    is_over: bool,
     /// The guard's end of the agent's standard input, if a pipe was asked for.
     pub stdin: Option<OwnedFd>,
     /// The guard's end of its standard output.
@@ -55,7 +55,7 @@ impl Running {
         stdout: Option<OwnedFd>,
         stderr: Option<OwnedFd>,
     ) -> io::Result<Self> {
-        Ok(Self { pidfd: pidfd_open(init, PidfdFlags::empty())?, init, socket, reaped: false, stdin, stdout, stderr })
+        Ok(Self { pidfd: pidfd_open(init, PidfdFlags::empty())?, init, socket, is_over: false, stdin, stdout, stderr })
     }
 
     /// What it tells, in an event loop.
@@ -91,6 +91,13 @@ impl Running {
         let _ = wire::send(&self.socket, &body, &[]);
     }
 
+    /// Nothing lives any more but the init process itself, which is ending: the kernel takes its time with the mounts, and
+    /// nobody needs to wait for that.
+    pub fn let_go(mut self) {
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        self.is_over = true;
+    }
+
     /// Waits until the init process has ended and takes its status away. False: it has not in time; whatever lives of
     /// it has been killed as far as the kernel does that.
     pub fn finish(&mut self, patience: Duration) -> bool {
@@ -100,7 +107,8 @@ impl Running {
                 return false;
             }
         }
-        self.reap();
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        self.is_over = true;
         true
     }
 
@@ -112,11 +120,6 @@ impl Running {
         let mut waits = [PollFd::new(&self.pidfd, PollFlags::IN)];
         let _ = rustix::io::retry_on_intr(|| poll(&mut waits, Some(&time)));
         !waits[0].revents().is_empty()
-    }
-
-    fn reap(&mut self) {
-        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
-        self.reaped = true;
     }
 
     /// Waits until everything has ended; how the agent did.
@@ -137,7 +140,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.reaped {
+        if !self.is_over {
             self.kill();
             self.finish(Duration::from_millis(500));
         }

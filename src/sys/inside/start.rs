@@ -1,7 +1,7 @@
 //! The guard's side: an init process is made early, told its plan when that is known, and watched until it has ended.
 
 use std::ffi::OsStr;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -131,7 +131,7 @@ impl Starter {
     /// The reply to the oldest request that was not replied to.
     fn reply(&self) -> Result<Pid, InsideError> {
         let reply = wire::receive(self.socket()?).map(|(body, _)| zygote::pid_of(&body)).unwrap_or(-libc::EPIPE);
-        match Pid::from_raw(reply).filter(|_| reply > 0) {
+        match (reply > 0).then(|| Pid::from_raw(reply)).flatten() {
             Some(pid) => Ok(pid),
             None => Err(InsideError::NotStarted(io::Error::from_raw_os_error(-reply))),
         }
@@ -255,14 +255,13 @@ impl Waiting {
     }
 
     fn entered(&self) -> Result<Entered, InsideError> {
-        let mut line = Vec::new();
         // Only the one line: what follows is said to whoever has the process then.
-        match BufReader::with_capacity(1, &self.socket).read_until(b'\n', &mut line) {
+        let line = match wire::receive_line(&self.socket) {
+            Ok(line) if !line.is_empty() => line,
             Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(InsideError::Talk(error)),
-            Ok(read) if read > 0 => {}
             // It ended without having read everything, or said anything.
             _ => return Err(self.ended()),
-        }
+        };
         match serde_json::from_slice(&line).map_err(|error| InsideError::Talk(error.into()))? {
             Answer::Entered(entered) => Ok(entered),
             Answer::Failed(failed) => Err(failed.into()),

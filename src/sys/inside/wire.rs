@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
     recvmsg, sendmsg,
 };
 
@@ -52,4 +52,21 @@ pub(super) fn receive(socket: &UnixStream) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
     let mut body = vec![0; usize::try_from(u32::from_le_bytes(length)).ok()?];
     socket.read_exact(&mut body).ok()?;
     Some((body, descriptors))
+}
+
+/// The next line, without a byte of what follows it; empty once the other side is gone.
+pub(super) fn receive_line(socket: &UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut seen = [0; 4096];
+    loop {
+        let (_, found) = rustix::io::retry_on_intr(|| recv(socket, &mut seen[..], RecvFlags::PEEK))?;
+        let end = memchr::memchr(b'\n', &seen[..found]);
+        let taken = end.map_or(found, |end| end + 1);
+        let mut socket = socket;
+        socket.read_exact(&mut seen[..taken])?;
+        line.extend_from_slice(&seen[..taken]);
+        if end.is_some() || taken == 0 {
+            return Ok(line);
+        }
+    }
 }

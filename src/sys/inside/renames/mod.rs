@@ -54,7 +54,7 @@ impl Helper {
                 drop(ours);
                 be_helper(&theirs, &guard)
             }
-            pid => match Pid::from_raw(pid).filter(|_| pid > 0) {
+            pid => match (pid > 0).then(|| Pid::from_raw(pid)).flatten() {
                 Some(pid) => Ok(Some(Self { pid, socket: ours })),
                 None => Err(failed("renames: a process")(last_errno())),
             },
