@@ -665,7 +665,7 @@ _agentguard() {
             return 0
             ;;
         agentguard__subcmd__run)
-            opts="-q -v -h --agent --label --input --exclude --snapshot-limit --out --out-file --out-from --stdout --workspace --hold --on-conflict --passthrough --on-drift --protect --allow --expect --max-files --max-bytes --verify --verify-timeout --no-verify --timeout --kill-after --isolation --view --allow-write --no-network --record-env --record --quiet --verbose --progress --state-dir --color --help"
+            opts="-q -v -h --agent --label --input --exclude --snapshot-limit --out --out-file --out-from --stdout --workspace --hold --on-conflict --passthrough --on-drift --protect --allow --expect --max-files --max-bytes --verify --verify-timeout --no-verify --timeout --idle-timeout --deadline --kill-after --retries --backoff --backoff-max --retry-on --feedback --max-output --isolation --view --allow-write --no-network --record-env --record --quiet --verbose --progress --state-dir --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -755,7 +755,35 @@ _agentguard() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --idle-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --kill-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backoff)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backoff-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retry-on)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-output)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -67,7 +67,14 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-bytes 
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l verify -d 'Judge the result with a shell command; it looks at $AGENTGUARD_RESULT (repeatable, in order, all must pass)' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l verify-timeout -d 'Reject a result whose verify command runs longer than this' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l timeout -d 'Stop the agent after this long' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l idle-timeout -d 'Stop the agent after this long without output, staged changes and processor time' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l deadline -d 'End the run after this long, over all attempts' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l kill-after -d 'From asking the agent to stop (TERM) to making it (KILL) [default: 5s]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l retries -d 'Try again up to N times after a failure, each time from the beginning [default: 0]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff -d 'The longest wait before the second attempt, doubled for each further one; any time up to it is waited [default: 1s]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff-max -d 'No wait is longer [default: 60s]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l retry-on -d 'After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas [default: clean_abort,partial_write]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-output -d 'Stop an agent that prints more' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l isolation -d 'How much must be enforced: auto, strict or none [default: auto]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l view -d 'How the agent is given its view: auto, overlay or clone [default: auto]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l allow-write -d 'With --isolation strict: a further path that may be written (repeatable)' -r -F
@@ -82,6 +89,7 @@ always\t'In any case'
 never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l hold -d 'Keep an accepted result for `apply` or `discard` instead of applying it'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-verify -d 'Run no verify command, also none of the configuration'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l feedback -d 'Tell each further attempt why the one before failed, in the file $AGENTGUARD_FEEDBACK'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-network -d 'No network but the loopback interface'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s q -l quiet -d 'Say nothing but errors'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s v -l verbose -d 'Say more about what is done'

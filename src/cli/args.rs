@@ -199,9 +199,34 @@ pub struct RunArgs {
     /// Stop the agent after this long
     #[arg(long, value_name = "TIME", help_heading = "Time")]
     pub timeout: Option<String>,
+    /// Stop the agent after this long without output, staged changes and processor time
+    #[arg(long, value_name = "TIME", help_heading = "Time")]
+    pub idle_timeout: Option<String>,
+    /// End the run after this long, over all attempts
+    #[arg(long, value_name = "TIME", help_heading = "Time")]
+    pub deadline: Option<String>,
     /// From asking the agent to stop (TERM) to making it (KILL) [default: 5s]
     #[arg(long, value_name = "TIME", help_heading = "Time")]
     pub kill_after: Option<String>,
+    /// Try again up to N times after a failure, each time from the beginning [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Retries")]
+    pub retries: Option<String>,
+    /// The longest wait before the second attempt, doubled for each further one; any time up to it is waited [default: 1s]
+    #[arg(long, value_name = "TIME", help_heading = "Retries")]
+    pub backoff: Option<String>,
+    /// No wait is longer [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Retries")]
+    pub backoff_max: Option<String>,
+    /// After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas
+    /// [default: clean_abort,partial_write]
+    #[arg(long, value_name = "CLASS", help_heading = "Retries")]
+    pub retry_on: Vec<String>,
+    /// Tell each further attempt why the one before failed, in the file $AGENTGUARD_FEEDBACK
+    #[arg(long, help_heading = "Retries")]
+    pub feedback: bool,
+    /// Stop an agent that prints more
+    #[arg(long, value_name = "SIZE", help_heading = "Budget")]
+    pub max_output: Option<String>,
     /// How much must be enforced: auto, strict or none [default: auto]
     #[arg(long, value_name = "LEVEL", help_heading = "Isolation")]
     pub isolation: Option<String>,

@@ -13,7 +13,7 @@ use crate::rules::nearest::nearest;
 use crate::store::state_dir::CONFIG_NAME;
 
 /// Options that may stand in a layer: all of `run`, by their long names.
-pub const KEYS: [&str; 32] = [
+pub const KEYS: [&str; 40] = [
     "agent",
     "label",
     "input",
@@ -37,7 +37,15 @@ pub const KEYS: [&str; 32] = [
     "verify-timeout",
     "no-verify",
     "timeout",
+    "idle-timeout",
+    "deadline",
     "kill-after",
+    "retries",
+    "backoff",
+    "backoff-max",
+    "retry-on",
+    "feedback",
+    "max-output",
     "isolation",
     "view",
     "allow-write",

@@ -75,6 +75,20 @@ impl Progress for Shown {
             Stage::Sealing => "reading what was staged".to_owned(),
             Stage::Verifying(ref command) => format!("verifying: {}", escape(&command.0)),
             Stage::Publishing => "publishing".to_owned(),
+            Stage::Waiting { failed, of, ref why, wait } => {
+                let seconds = wait.as_secs_f64();
+                let why = escape(why.message.as_bytes());
+                let words = format!("attempt {failed} of {of} failed: {why}; next in {seconds:.1} s");
+                // A line of its own, also where nothing is animated: the attempts' outputs follow each other.
+                if self.volume > Volume::Quiet {
+                    self.clear();
+                    say(&format!("agentguard: {words}"));
+                }
+                if self.animate {
+                    self.show(format!("waiting {seconds:.1} s"));
+                }
+                return;
+            }
         };
         if self.animate && stage != Stage::Running {
             self.show(words);

@@ -8,8 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::cmd::run::{RunRequest, ViewWish, WorkspaceWish};
+use crate::model::error_kind::{ErrorClass, ErrorKind};
 use crate::model::spec::{
-    GatePolicy, Hold, IsolationLevel, Network, OnConflict, OnDrift, OutputKind, StagingBase, TimePolicy, ViewKind,
+    Budget, Feedback, GatePolicy, Hold, IsolationLevel, Network, OnConflict, OnDrift, OutputKind, RetryOn, RetryPolicy,
+    StagingBase, TimePolicy, ViewKind,
 };
 use crate::model::{ByteSize, Text};
 use crate::rules::nearest::nearest;
@@ -171,8 +173,27 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
     };
     let time = TimePolicy {
         timeout: layered.duration("timeout", args.timeout)?,
+        idle_timeout: layered.duration("idle-timeout", args.idle_timeout)?,
+        deadline: layered.duration("deadline", args.deadline)?,
         kill_after: layered.duration("kill-after", args.kill_after)?.unwrap_or(KILL_AFTER),
     };
+    let asks_about_retries = args.backoff.is_some() || args.backoff_max.is_some() || !args.retry_on.is_empty();
+    let retry = RetryPolicy {
+        retries: match layered.one("retries", args.retries)? {
+            Some(text) => parse_count("retries", &text)?
+                .try_into()
+                .map_err(|_| anyhow::anyhow!("--retries: {text:?} is more than anybody waits for"))?,
+            None => 0,
+        },
+        backoff: layered.duration("backoff", args.backoff)?.unwrap_or(RetryPolicy::default().backoff),
+        backoff_max: layered.duration("backoff-max", args.backoff_max)?.unwrap_or(RetryPolicy::default().backoff_max),
+        on: retry_on(&layered.strings("retry-on", args.retry_on)?)?,
+        feedback: if layered.flag("feedback", args.feedback)? { Feedback::File } else { Feedback::No },
+    };
+    if retry.retries == 0 && (asks_about_retries || args.feedback) {
+        bail!("there is no further attempt to say that about: add --retries N");
+    }
+    let budget = Budget { max_output: layered.size("max-output", args.max_output)?, ..Budget::default() };
     let workspace_typed = args.workspace.is_some();
     let (hold_typed, conflict_typed) = (args.hold, args.on_conflict.is_some());
     let passthrough_typed = !args.passthrough.is_empty();
@@ -210,6 +231,8 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         on_drift: word("on-drift", layered.one("on-drift", args.on_drift)?, &DRIFTS)?.unwrap_or_default(),
         gate,
         time,
+        retry,
+        budget,
         labels: labels(layered.strings("label", args.label)?)?,
         record_env: layered.strings("record-env", args.record_env)?,
     };
@@ -257,6 +280,58 @@ fn parse_when(key: &str, text: &str) -> anyhow::Result<When> {
 fn parse_count(key: &str, text: &str) -> anyhow::Result<u64> {
     text.parse().map_err(|_| anyhow::anyhow!("--{key}: {text:?} is no number"))
 }
+
+/// Classes and kinds, separated by commas; none: the default.
+fn retry_on(texts: &[String]) -> anyhow::Result<Vec<RetryOn>> {
+    let words: Vec<&str> = texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
+    if words.is_empty() {
+        return Ok(RetryPolicy::default().on);
+    }
+    let known: Vec<(String, RetryOn)> = CLASSES
+        .into_iter()
+        .map(|class| (class.to_string(), RetryOn::Class(class)))
+        .chain(KINDS.into_iter().map(|kind| (kind.to_string(), RetryOn::Kind(kind))))
+        .collect();
+    words
+        .into_iter()
+        .map(|word| {
+            let found = known.iter().find(|(name, _)| name == word).map(|(_, on)| *on);
+            found.ok_or_else(|| {
+                let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+                let hint = nearest(word, names.iter().copied()).map(|near| format!(": {near:?}?"));
+                anyhow::anyhow!(
+                    "--retry-on: {word:?} is nothing to try again after{}; write one of {}",
+                    hint.unwrap_or_default(),
+                    names.join(", ")
+                )
+            })
+        })
+        .collect()
+}
+
+/// Classes of failures that another attempt may mend.
+const CLASSES: [ErrorClass; 3] = [ErrorClass::CleanAbort, ErrorClass::PartialWrite, ErrorClass::SilentDrift];
+
+/// Precise causes of failures that another attempt may mend.
+const KINDS: [ErrorKind; 17] = [
+    ErrorKind::ExitCode,
+    ErrorKind::Signal,
+    ErrorKind::OutOfMemory,
+    ErrorKind::Timeout,
+    ErrorKind::IdleTimeout,
+    ErrorKind::SpawnFailed,
+    ErrorKind::AgentReported,
+    ErrorKind::ApiAuth,
+    ErrorKind::ApiRateLimit,
+    ErrorKind::ApiOverloaded,
+    ErrorKind::ApiStreamCut,
+    ErrorKind::EmptyOutput,
+    ErrorKind::OutputLimit,
+    ErrorKind::VerifyFailed,
+    ErrorKind::VerifyTimeout,
+    ErrorKind::VerifyUnrunnable,
+    ErrorKind::Expectation,
+];
 
 fn globs(key: &str, globs: Vec<String>) -> anyhow::Result<Vec<String>> {
     for glob in &globs {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 
 use crate::model::spec::{
-    GatePolicy, InputPolicy, InputSource, OnDrift, PublishPolicy, RunSpec, StagingBase, TimePolicy,
+    Budget, GatePolicy, InputPolicy, InputSource, OnDrift, PublishPolicy, RetryPolicy, RunSpec, StagingBase, TimePolicy,
 };
 use crate::model::{ByteSize, RunId, Text};
 use crate::run::driver::{Connections, drive};
@@ -57,6 +57,10 @@ pub struct RunRequest {
     pub gate: GatePolicy,
     /// How long things may take.
     pub time: TimePolicy,
+    /// When a failed attempt is followed by another.
+    pub retry: RetryPolicy,
+    /// How much an attempt may use.
+    pub budget: Budget,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Further variables whose values are recorded.
@@ -166,6 +170,8 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         staging_base: request.staging_base,
         gate: request.gate.clone(),
         time: request.time,
+        retry: request.retry.clone(),
+        budget: request.budget,
         publish: PublishPolicy::Commit,
         workspace,
         view,

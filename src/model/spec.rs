@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::error_kind::{ErrorClass, ErrorKind};
 use super::event::SnapshotRef;
 use super::run_id::RunId;
 use super::size::ByteSize;
@@ -32,6 +33,12 @@ pub struct RunSpec {
     pub gate: GatePolicy,
     /// How long things may take.
     pub time: TimePolicy,
+    /// When a failed attempt is followed by another.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+    /// How much an attempt may use.
+    #[serde(default)]
+    pub budget: Budget,
     /// What becomes of an accepted result.
     pub publish: PublishPolicy,
     /// The directory that the agent changes in place; `None` in publish mode.
@@ -247,8 +254,75 @@ pub struct GatePolicy {
 pub struct TimePolicy {
     /// Wall time of one attempt.
     pub timeout: Option<Duration>,
+    /// Time of one attempt without output, staged changes and processor time.
+    #[serde(default)]
+    pub idle_timeout: Option<Duration>,
+    /// Wall time over all attempts, from the start of the run.
+    #[serde(default)]
+    pub deadline: Option<Duration>,
     /// From TERM to KILL.
     pub kill_after: Duration,
+}
+
+/// When a failed attempt is followed by another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Attempts after the first.
+    pub retries: u32,
+    /// The longest wait before the second attempt; doubled for each further one.
+    pub backoff: Duration,
+    /// No wait is longer.
+    pub backoff_max: Duration,
+    /// After which failures.
+    pub on: Vec<RetryOn>,
+    /// Whether an attempt finds the reason for the failure of the one before.
+    pub feedback: Feedback,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            retries: 0,
+            backoff: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(60),
+            on: vec![RetryOn::Class(ErrorClass::CleanAbort), RetryOn::Class(ErrorClass::PartialWrite)],
+            feedback: Feedback::No,
+        }
+    }
+}
+
+/// A failure to try again after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryOn {
+    /// Every failure of a class.
+    Class(ErrorClass),
+    /// A precise cause.
+    Kind(ErrorKind),
+}
+
+/// Whether an attempt is told why the one before it failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feedback {
+    /// It begins like the first.
+    #[default]
+    No,
+    /// In a file.
+    File,
+}
+
+/// How much an attempt may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Bytes that it may print, on both streams together.
+    pub max_output: Option<ByteSize>,
+    /// Added to its niceness.
+    pub nice: Option<i32>,
+    /// Memory of all its processes, or where that cannot be limited of each.
+    pub memory: Option<ByteSize>,
+    /// Processes at a time.
+    pub pids: Option<u64>,
 }
 
 /// What becomes of an accepted result.

@@ -14,6 +14,7 @@ pub mod protected;
 pub mod recovery;
 pub mod redact;
 pub mod reproduction;
+pub mod retry;
 pub mod run_ref;
 pub mod standing;
 pub mod step;

@@ -8,8 +8,8 @@ pub enum AttemptEvent {
     Exited(ProcessEnd),
     /// agentguard was sent this signal.
     Signalled(i32),
-    /// The attempt's time is up.
-    TimeElapsed,
+    /// It has reached a limit; never [`StopCause::Cancelled`].
+    Reached(StopCause),
     /// The grace between TERM and KILL is over.
     GraceElapsed,
 }
@@ -28,6 +28,14 @@ pub enum ProcessEnd {
 pub enum StopCause {
     /// `--timeout`.
     Timeout,
+    /// `--deadline`, over all attempts.
+    Deadline,
+    /// `--idle-timeout`.
+    Idle,
+    /// `--max-output`.
+    Output,
+    /// `--max-files`, `--max-bytes`, or the disk is full but for what others need.
+    Staged,
     /// Somebody sent agentguard this signal.
     Cancelled(i32),
 }
@@ -88,15 +96,15 @@ pub fn step(state: &mut AttemptState, event: AttemptEvent) -> Action {
             (S::Over, Action::Finish(AttemptOutcome { end, stopped: Some(cause) }))
         }
         (S::Running, AttemptEvent::Signalled(signal)) => (S::Stopping(StopCause::Cancelled(signal)), Action::Terminate),
-        (S::Running, AttemptEvent::TimeElapsed) => (S::Stopping(StopCause::Timeout), Action::Terminate),
+        (S::Running, AttemptEvent::Reached(cause)) => (S::Stopping(cause), Action::Terminate),
         (S::Stopping(cause), AttemptEvent::Signalled(_) | AttemptEvent::GraceElapsed) => {
             (S::Killing(cause), Action::Kill)
         }
         // KILL again: a process may have been forked between the first sweep and now.
         (S::Killing(cause), AttemptEvent::Signalled(_)) => (S::Killing(cause), Action::Kill),
         (state @ S::Running, AttemptEvent::GraceElapsed)
-        | (state @ S::Stopping(_), AttemptEvent::TimeElapsed)
-        | (state @ S::Killing(_), AttemptEvent::TimeElapsed | AttemptEvent::GraceElapsed) => (state, Action::Wait),
+        | (state @ S::Stopping(_), AttemptEvent::Reached(_))
+        | (state @ S::Killing(_), AttemptEvent::Reached(_) | AttemptEvent::GraceElapsed) => (state, Action::Wait),
     };
     *state = next;
     action
@@ -106,26 +114,35 @@ pub fn step(state: &mut AttemptState, event: AttemptEvent) -> Action {
 mod tests {
     use super::*;
 
-    const STATES: [AttemptState; 6] = [
-        AttemptState::Running,
-        AttemptState::Stopping(StopCause::Timeout),
-        AttemptState::Stopping(StopCause::Cancelled(2)),
-        AttemptState::Killing(StopCause::Timeout),
-        AttemptState::Killing(StopCause::Cancelled(15)),
-        AttemptState::Over,
+    const CAUSES: [StopCause; 6] = [
+        StopCause::Timeout,
+        StopCause::Deadline,
+        StopCause::Idle,
+        StopCause::Output,
+        StopCause::Staged,
+        StopCause::Cancelled(2),
     ];
-    const EVENTS: [AttemptEvent; 5] = [
-        AttemptEvent::Exited(ProcessEnd::Code(0)),
-        AttemptEvent::Exited(ProcessEnd::Signal(9)),
-        AttemptEvent::Signalled(2),
-        AttemptEvent::TimeElapsed,
-        AttemptEvent::GraceElapsed,
-    ];
+
+    fn states() -> Vec<AttemptState> {
+        let stopped =
+            CAUSES.into_iter().flat_map(|cause| [AttemptState::Stopping(cause), AttemptState::Killing(cause)]);
+        [AttemptState::Running, AttemptState::Over].into_iter().chain(stopped).collect()
+    }
+
+    fn events() -> Vec<AttemptEvent> {
+        let others = [
+            AttemptEvent::Exited(ProcessEnd::Code(0)),
+            AttemptEvent::Exited(ProcessEnd::Signal(9)),
+            AttemptEvent::Signalled(2),
+            AttemptEvent::GraceElapsed,
+        ];
+        others.into_iter().chain(CAUSES[..5].iter().map(|cause| AttemptEvent::Reached(*cause))).collect()
+    }
 
     #[test]
     fn every_state_has_an_answer_to_every_event_and_only_an_exit_ends_an_attempt() {
-        for state in STATES {
-            for event in EVENTS {
+        for state in states() {
+            for event in events() {
                 let mut after = state;
                 let action = step(&mut after, event);
                 let exited = matches!(event, AttemptEvent::Exited(_));
@@ -139,7 +156,7 @@ mod tests {
     #[test]
     fn the_first_cause_of_a_stop_stays_its_cause() {
         let mut state = AttemptState::Running;
-        assert_eq!(step(&mut state, AttemptEvent::TimeElapsed), Action::Terminate);
+        assert_eq!(step(&mut state, AttemptEvent::Reached(StopCause::Timeout)), Action::Terminate);
         assert_eq!(step(&mut state, AttemptEvent::Signalled(2)), Action::Kill);
         let end = ProcessEnd::Code(0);
         let over = step(&mut state, AttemptEvent::Exited(end));

@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::event::{AttemptEnd, Event, StdinCapture};
 use crate::model::spec::{IsolationLevel, ViewKind};
-use crate::model::{Text, Timestamp};
+use crate::model::{ByteSize, Text, Timestamp};
 use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::sys::descendants::Swept;
@@ -22,9 +23,10 @@ use super::environment::{AttemptPlaces, USAGE};
 use super::lay_out::{LaidOut, StagePlan};
 use super::processes::Processes;
 use super::progress::{Progress, Stage as Shown, Warning};
+use super::retrying::Turn;
 use super::scene::{self, Scene, Way};
 use super::signals::{Signals, Worked};
-use super::snapshot::{RootListing, Snapshotted, cancelled, with_stdin};
+use super::snapshot::{Ground, RootListing, cancelled, with_stdin};
 use super::stdin::Kept;
 use super::supervise::{StartError, Streams, Watched, watch};
 use super::workspace::{Origin, ROOT_NAME};
@@ -53,17 +55,18 @@ pub struct Attempted {
 
 /// Runs one attempt.
 pub async fn make(
-    snapshotted: Snapshotted,
-    number: u32,
-    streams: Streams,
+    life: Life,
+    ground: Ground,
+    turn: &Turn,
+    streams: &mut Streams,
     processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<Attempted> {
-    let Snapshotted { life, targets, root_listing, inputs, origin, obstacle, difference } = snapshotted;
+    let Ground { targets, root_listing, inputs, origin, obstacle, difference } = ground;
     let ways = scene::ways(&life.spec, obstacle.as_ref());
     let stage = StagePlan {
-        number,
+        turn,
         inputs,
         difference: difference.as_deref(),
         targets: &targets,
@@ -89,7 +92,7 @@ pub async fn make(
         };
         progress.stage(Shown::Running);
         scene.not_before = origin.as_ref().map(|origin| origin.began.0);
-        let watched = watch(&life, &places, &scene, &streams, processes, signals, progress).await;
+        let watched = watch(&life, &places, &scene, streams, processes, signals, progress).await;
         let watched = match watched {
             Err(StartError::Step(step)) if tried + 1 < ways.len() => {
                 progress.note(&format!("no {}: {step}; trying {}", way.word(), ways[tried + 1].word()));
@@ -104,7 +107,7 @@ pub async fn make(
             let what = "nothing keeps absolute paths from leading the agent to the live tree";
             progress.warn(Warning(format!("{what}{why}; `agentguard doctor` tells what is missing")));
         }
-        let (agent, failure, end) = conclude(&life, watched, &streams, &root_listing, &places, progress);
+        let (agent, failure, end) = conclude(&life, watched, streams, &root_listing, &places, progress);
         let life = life.note(Event::AttemptEnded(end), "attempt.ended")?;
         return Ok(Attempted { life, targets, places, scene, copied, agent, failure, origin });
     }
@@ -219,12 +222,41 @@ fn failure_of(outcome: &AttemptOutcome, life: &Life) -> Option<Failure> {
         (Some(StopCause::Cancelled(signal)), _) => {
             Some(Failure::new(ErrorKind::Cancelled, format!("told to stop by signal {signal}")))
         }
+        (Some(cause), _) => Some(limit_reached(cause, life)),
         (None, ProcessEnd::Code(0)) => None,
         (None, ProcessEnd::Code(code)) => {
             Some(Failure::new(ErrorKind::ExitCode, format!("the agent exited with {code}")))
         }
         (None, ProcessEnd::Signal(signal)) => {
             Some(Failure::new(ErrorKind::Signal, format!("the agent died of signal {signal}")))
+        }
+    }
+}
+
+/// The limits of an attempt besides its timeout.
+fn limit_reached(cause: StopCause, life: &Life) -> Failure {
+    let spec = &life.spec;
+    let time = |limit: Option<Duration>| humantime::format_duration(limit.unwrap_or_default()).to_string();
+    match cause {
+        StopCause::Timeout | StopCause::Deadline | StopCause::Cancelled(_) => {
+            let message = format!("the run took longer than --deadline {}", time(spec.time.deadline));
+            Failure::new(ErrorKind::Deadline, message)
+        }
+        StopCause::Idle => {
+            let message = format!("the agent did nothing for --idle-timeout {}", time(spec.time.idle_timeout));
+            let hint = "nothing was printed, staged or computed: it may wait for input or for a server";
+            Failure::new(ErrorKind::IdleTimeout, message).with_hint(hint)
+        }
+        StopCause::Output => {
+            let most = spec.budget.max_output.unwrap_or(ByteSize(0));
+            Failure::new(ErrorKind::OutputLimit, format!("the agent printed more than --max-output {most}"))
+        }
+        StopCause::Staged => {
+            let message = match (spec.gate.max_files, spec.gate.max_bytes) {
+                (None, None) => "the agent was stopped before it filled the disk that it stages on".to_owned(),
+                _ => "the agent staged more than --max-files or --max-bytes allow, or filled the disk".to_owned(),
+            };
+            Failure::new(ErrorKind::Limit, message)
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::sys::terminal::Foreground;
 
 use super::processes::Processes;
 use super::signals::Signals;
+use super::using::{INTERVAL, Sample, Using};
 
 /// What cannot be killed by then (uninterruptible sleep) fails the run; the init process gives up a little earlier.
 const DEADLINE: Duration = Duration::from_secs(6);
@@ -24,6 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(6);
 pub struct Attending<'a> {
     /// How long it may take.
     pub time: &'a TimePolicy,
+    /// What it uses.
+    pub using: &'a Using,
     /// The terminal that it has.
     pub foreground: Option<&'a Foreground>,
     /// What it was started with.
@@ -70,55 +73,131 @@ enum End {
 /// When something is due; [`Timers::far`] if nothing is.
 struct Timers {
     far: Instant,
-    elapsed: Instant,
+    /// The process's own time, and that of the run.
+    limits: [(Instant, StopCause); 2],
     grace: Instant,
     killed: Instant,
+    /// The next look at what it uses.
+    look: Instant,
 }
 
 impl Timers {
-    fn new(timeout: Option<Duration>) -> Self {
-        let far = Instant::now() + Duration::from_secs(60 * 60 * 24 * 365 * 30);
-        let elapsed = timeout.map_or(far, |timeout| Instant::now() + timeout);
-        Self { far, elapsed, grace: far, killed: far }
+    fn new(attending: &Attending<'_>) -> Self {
+        let now = Instant::now();
+        let far = now + Duration::from_secs(60 * 60 * 24 * 365 * 30);
+        let timeout = attending.time.timeout.and_then(|timeout| now.checked_add(timeout)).unwrap_or(far);
+        let deadline = attending.processes.deadline().unwrap_or(far);
+        let limits = [(timeout, StopCause::Timeout), (deadline, StopCause::Deadline)];
+        let is_watched = attending.using.is_watched() || attending.time.idle_timeout.is_some();
+        let look = if is_watched { now + interval(attending.time) } else { far };
+        Self { far, limits, grace: far, killed: far, look }
     }
 
     /// What `stop` takes is nobody's time.
-    fn pause(&mut self, stop: impl FnOnce()) {
+    fn pause(&mut self, stop: impl FnOnce()) -> Duration {
         let begun = Instant::now();
         stop();
         let stopped = begun.elapsed();
-        for timer in [&mut self.elapsed, &mut self.grace, &mut self.killed] {
+        let [timeout, deadline] = &mut self.limits;
+        for timer in [&mut timeout.0, &mut deadline.0, &mut self.grace, &mut self.killed, &mut self.look] {
             if *timer < self.far {
                 *timer += stopped;
             }
         }
+        stopped
+    }
+
+    /// The first limit; each fires once.
+    fn limit(&self) -> Option<(Instant, StopCause)> {
+        self.limits.iter().copied().filter(|(at, _)| *at < self.far).min_by_key(|(at, _)| *at)
+    }
+
+    fn reached(&mut self, cause: StopCause) {
+        for limit in self.limits.iter_mut().filter(|limit| limit.1 == cause) {
+            limit.0 = self.far;
+        }
+    }
+}
+
+fn interval(time: &TimePolicy) -> Duration {
+    time.idle_timeout.map_or(INTERVAL, |idle| (idle / 4).clamp(Duration::from_millis(20), INTERVAL))
+}
+
+/// Looks now and then whether a process is at work, and within its budget.
+struct Looking {
+    last: Sample,
+    looked: Instant,
+    /// When it last was at work.
+    active: Instant,
+}
+
+impl Looking {
+    fn new(child: &Running, attending: &Attending<'_>) -> Self {
+        let now = Instant::now();
+        let is_wanted = attending.time.idle_timeout.is_some();
+        let last = if is_wanted { attending.using.sample(child.init()) } else { Sample::default() };
+        Self { last, looked: now, active: now }
+    }
+
+    /// The limit that it has reached, and when to look again.
+    fn look(&mut self, child: &Running, attending: &Attending<'_>) -> (Option<StopCause>, Instant) {
+        let now = Instant::now();
+        let mut cause = attending.using.check().err().map(|_| StopCause::Staged);
+        if let Some(idle) = attending.time.idle_timeout {
+            let sample = attending.using.sample(child.init());
+            if sample.is_active_since(&self.last, now - self.looked) {
+                self.active = now;
+            }
+            (self.last, self.looked) = (sample, now);
+            if now - self.active >= idle {
+                cause = cause.or(Some(StopCause::Idle));
+            }
+        }
+        // A look at much takes its time, and must not take all of it.
+        let pause = interval(attending.time).max(now.elapsed() * 20);
+        (cause, Instant::now() + pause)
     }
 }
 
 async fn until_it_ends(child: &Running, voice: &mut Voice, attending: &Attending<'_>, signals: &mut Signals) -> End {
-    let mut timers = Timers::new(attending.time.timeout);
+    let mut timers = Timers::new(attending);
+    let mut looking = Looking::new(child, attending);
     let mut state = AttemptState::Running;
+    let mut over_output = false;
     loop {
+        let limit = timers.limit();
         let event = tokio::select! {
             biased;
             told = voice.next() => match told {
                 Told::Ended(end) => AttemptEvent::Exited(process_end(end)),
                 Told::Stopped => {
-                    timers.pause(|| suspend_together(child, attending.foreground));
+                    looking.active += timers.pause(|| suspend_together(child, attending.foreground));
                     continue;
                 }
                 Told::Done(_) | Told::Lost => return End::Unknown(state.stopped()),
             },
             signal = signals.next() => AttemptEvent::Signalled(signal),
-            () = sleep_until(timers.elapsed), if timers.elapsed < timers.far => {
-                timers.elapsed = timers.far;
-                AttemptEvent::TimeElapsed
+            () = attending.using.printed.over(), if !over_output => {
+                over_output = true;
+                AttemptEvent::Reached(StopCause::Output)
+            }
+            cause = reached(limit), if limit.is_some() => {
+                timers.reached(cause);
+                AttemptEvent::Reached(cause)
             }
             () = sleep_until(timers.grace), if timers.grace < timers.far => {
                 timers.grace = timers.far;
                 AttemptEvent::GraceElapsed
             }
             () = sleep_until(timers.killed), if timers.killed < timers.far => return End::Unknown(state.stopped()),
+            () = sleep_until(timers.look), if timers.look < timers.far => {
+                let (cause, next) = looking.look(child, attending);
+                timers.look = next;
+                match cause {
+                    Some(cause) => AttemptEvent::Reached(cause),
+                    None => continue,
+                }
+            }
         };
         match step(&mut state, event) {
             Action::Wait => {}
@@ -132,6 +211,16 @@ async fn until_it_ends(child: &Running, voice: &mut Voice, attending: &Attending
             }
             Action::Finish(outcome) => return End::Known(outcome),
         }
+    }
+}
+
+async fn reached(limit: Option<(Instant, StopCause)>) -> StopCause {
+    match limit {
+        Some((at, cause)) => {
+            sleep_until(at).await;
+            cause
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -14,17 +14,18 @@ use crate::sys::relay::Passing;
 
 use super::attempt;
 use super::begin::{BeginError, begin};
-use super::ended::Stage;
-use super::judge::judge;
+use super::ended::{Life, Stage};
+use super::judge::{self, judge};
 use super::processes::Processes;
 use super::progress::Progress;
+use super::retrying::{self, Turn};
 use super::seal::seal;
 use super::settle::{Finished, SettleError, settle, settle_committed};
 use super::signals::Signals;
-use super::snapshot::{cancelled, take};
+use super::snapshot::{Ground, Snapshotted, cancelled, take};
 use super::stdin::StdinPlan;
 use super::supervise::Streams;
-use super::workspace::{self, Origin};
+use super::workspace;
 use super::{commit, commit::Committed};
 
 /// Why a run has no record yet.
@@ -118,40 +119,64 @@ async fn travel(
 
 async fn follow(
     begun: super::begin::Begun,
-    streams: Streams,
+    mut streams: Streams,
     state: &StateDir,
     processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
 ) -> Stage<Committed> {
-    let snapshotted = take(begun, signals, progress).await?;
+    let Snapshotted { mut life, ground } = take(begun, signals, progress).await?;
     sweep_trash_meanwhile(state);
-    let mut attempted = attempt::make(snapshotted, 1, streams, processes, signals, progress).await?;
-    if let Some(origin) = attempted.origin.take() {
-        return follow_workspace(attempted, origin, processes, signals, progress).await;
+    let mut turn = Turn::first();
+    let accepted = loop {
+        let failed = match attempted(life, ground.clone(), &turn, &mut streams, processes, signals, progress).await {
+            Ok(accepted) => break accepted,
+            Err(failed) => failed,
+        };
+        (life, turn) = retrying::after(failed, &turn, &mut streams, processes, signals, progress).await?;
+    };
+    match accepted {
+        Accepted::Outputs(accepted) => {
+            if let Some(signal) = signals.pending().await {
+                return Err(cancelled(accepted.sealed.life, signal));
+            }
+            commit::commit(*accepted, progress)
+        }
+        Accepted::Workspace(accepted) => {
+            if let Some(signal) = signals.pending().await {
+                return Err(cancelled(accepted.life, signal));
+            }
+            workspace::publish(*accepted, progress)
+        }
     }
-    let sealed = seal(attempted, signals, progress).await?;
-    let accepted = judge(sealed, processes, signals, progress).await?;
-    if let Some(signal) = signals.pending().await {
-        return Err(cancelled(accepted.sealed.life, signal));
-    }
-    commit::commit(accepted, progress)
 }
 
-/// The road of a run that changes a directory in place, from the end of its agent on.
-async fn follow_workspace(
-    attempted: attempt::Attempted,
-    origin: Origin,
+/// A result that the gate let pass.
+enum Accepted {
+    /// Of publish mode.
+    Outputs(Box<judge::Accepted>),
+    /// Changes of a workspace.
+    Workspace(Box<workspace::seal::SealedWorkspace>),
+}
+
+/// One attempt, from its pristine start to the gate's word.
+async fn attempted(
+    life: Life,
+    ground: Ground,
+    turn: &Turn,
+    streams: &mut Streams,
     processes: &mut Processes,
     signals: &mut Signals,
     progress: &Arc<dyn Progress>,
-) -> Stage<Committed> {
-    let sealed = workspace::seal::seal(attempted, origin, signals, progress).await?;
-    let accepted = workspace::judge::judge(sealed, processes, signals, progress).await?;
-    if let Some(signal) = signals.pending().await {
-        return Err(cancelled(accepted.life, signal));
+) -> Stage<Accepted> {
+    let mut attempted = attempt::make(life, ground, turn, streams, processes, signals, progress).await?;
+    if let Some(origin) = attempted.origin.take() {
+        let sealed = workspace::seal::seal(attempted, origin, signals, progress).await?;
+        let accepted = workspace::judge::judge(sealed, processes, signals, progress).await?;
+        return Ok(Accepted::Workspace(Box::new(accepted)));
     }
-    workspace::publish(accepted, progress)
+    let sealed = seal(attempted, signals, progress).await?;
+    Ok(Accepted::Outputs(Box::new(judge(sealed, processes, signals, progress).await?)))
 }
 
 fn streams(connections: Connections, spec: &RunSpec) -> Streams {

@@ -31,8 +31,19 @@ pub struct AttemptPlaces {
     pub private: Private,
     /// The working directory, where it is not the caller's.
     pub moved_cwd: Option<PathBuf>,
+    /// Where it finds why the attempt before failed.
+    pub feedback: Option<SeenFeedback>,
     /// The workspace, and where agentguards inside keep their state, if there is a view.
     pub nested: Option<Nested>,
+}
+
+/// The file with the reason for the failure of the attempt before.
+#[derive(Clone, Debug)]
+pub struct SeenFeedback {
+    /// Where the agent finds it; empty before the first failure.
+    pub path: PathBuf,
+    /// Whether there was one.
+    pub has_failed: bool,
 }
 
 /// What an agentguard inside needs to know of the one around it.
@@ -48,6 +59,8 @@ pub struct Nested {
 pub const TEMPORARY: &str = "tmp";
 /// Below the private directory: where the agent may report its usage.
 pub const USAGE: &str = "usage.jsonl";
+/// Below the private directory: why the attempt before failed.
+pub const FEEDBACK: &str = "feedback";
 /// Below the private directory: the state directory of agentguards inside.
 pub const NESTED_STATE: &str = "state";
 /// Below the private directory: where a publishing agent finds its staging directory.
@@ -86,6 +99,9 @@ impl AttemptPlaces {
             set("AGENTGUARD_INPUTS", inputs.clone().into());
         }
         set("AGENTGUARD_USAGE", self.private.seen.join(USAGE).into());
+        if let Some(feedback) = self.feedback.as_ref().filter(|feedback| feedback.has_failed) {
+            set("AGENTGUARD_FEEDBACK", feedback.path.clone().into());
+        }
         if let Some(nested) = &self.nested {
             set(OUTER_WORKSPACE, nested.workspace.clone().into());
             set(OUTER_STATE, nested.state.clone().into());
@@ -101,11 +117,14 @@ impl AttemptPlaces {
         variables
     }
 
-    /// The arguments with `{staging}` and `{inputs}` replaced.
+    /// The arguments with `{staging}`, `{inputs}` and `{feedback}` replaced.
     pub fn arguments(&self, command: &[Text]) -> Vec<OsString> {
         let staging = Text::from(self.seen_staging.as_deref().unwrap_or(Path::new("{staging}")));
         let inputs = Text::from(self.seen_inputs.as_deref().unwrap_or(Path::new("{inputs}")));
-        let values: [(&str, &[u8]); 2] = [("{staging}", &staging.0), ("{inputs}", &inputs.0)];
+        let feedback = self.feedback.as_ref().map_or(Path::new("{feedback}"), |feedback| &feedback.path);
+        let feedback = Text::from(feedback);
+        let values: [(&str, &[u8]); 3] =
+            [("{staging}", &staging.0), ("{inputs}", &inputs.0), ("{feedback}", &feedback.0)];
         command.iter().map(|argument| placeholder::expand(argument, &values).as_os_str().to_owned()).collect()
     }
 }

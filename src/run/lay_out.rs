@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::model::Text;
 use crate::model::event::AttemptStart;
-use crate::model::spec::{InputRoot, InputSource, OutputKind, OutputTarget};
-use crate::store::run_dir::{BASE_NAME, RunDirError};
+use crate::model::spec::{Feedback, InputRoot, InputSource, OutputKind, OutputTarget};
+use crate::store::run_dir::{self, BASE_NAME, RunDirError};
 use crate::store::snapshot::SnapshotStore;
 use crate::sys::clock;
 use crate::sys::inside::Access;
@@ -18,10 +18,11 @@ use crate::view::staging::{self, Staging, StagingError};
 
 use super::begin::Target;
 use super::ended::Life;
-use super::environment::{self, AttemptPlaces, Nested};
+use super::environment::{self, AttemptPlaces, Nested, SeenFeedback};
+use super::retrying::Turn;
 use super::scene::{PRIVATE, Private, Scene, Way, mount_point};
 use super::signals::{Signals, Worked, interruptible};
-use super::snapshot::apply_recorded;
+use super::snapshot::{self, apply_recorded};
 use super::workspace::{ROOT_NAME, UPPER};
 
 /// Directory of a run that the kernel needs beside an overlay's upper layer.
@@ -31,8 +32,8 @@ const COPY: &str = "clone";
 
 /// What is known of an attempt before it is laid out.
 pub(super) struct StagePlan<'a> {
-    /// From 1.
-    pub(super) number: u32,
+    /// Which attempt.
+    pub(super) turn: &'a Turn,
     /// Where the frozen inputs were laid out.
     pub(super) inputs: Option<PathBuf>,
     /// A layer that makes the live tree what a recorded snapshot says.
@@ -77,7 +78,12 @@ impl StagePlan<'_> {
     /// The event that says where everything will be.
     pub(super) fn start(&self, life: &Life, ways: &[Way]) -> AttemptStart {
         let private = ways.iter().any(|way| way.mounts()).then(|| Text::from(mount_point(life.dir.run_id())));
-        AttemptStart { number: self.number, time: clock::now(), staging: Text::from(self.staging_path(life)), private }
+        AttemptStart {
+            number: self.turn.number,
+            time: clock::now(),
+            staging: Text::from(self.staging_path(life)),
+            private,
+        }
     }
 
     fn staging_path(&self, life: &Life) -> PathBuf {
@@ -106,6 +112,15 @@ impl StagePlan<'_> {
         for name in wanted {
             let path = private.join(name);
             crate::store::state_dir::make_private_directory(&path).map_err(make_failed(&path))?;
+        }
+        if life.spec.retry.feedback == Feedback::File {
+            let path = private.join(environment::FEEDBACK);
+            let text = self.turn.feedback.as_deref().unwrap_or_default();
+            run_dir::write_private(&path, text.as_bytes()).map_err(make_failed(&path))?;
+        }
+        if let Some(inputs) = self.inputs.as_ref().filter(|_| self.turn.number > 1) {
+            snapshot::lay_out_inputs(life, inputs)
+                .map_err(|error| make_failed(inputs)(io::Error::other(error.to_string())))?;
         }
         if life.spec.workspace.is_some() {
             return Ok(None);
@@ -179,11 +194,15 @@ impl StagePlan<'_> {
             .then(|| Nested { workspace: scene.seen_covered(), state: private.seen.join(environment::NESTED_STATE) });
         AttemptPlaces {
             run_id: life.dir.run_id(),
-            number: self.number,
+            number: self.turn.number,
             parent: life.spec.parent_run_id,
             seen_staging: staging.as_ref().map(|staging| shown(environment::STAGING, &staging.path)),
             seen_inputs: self.inputs.as_ref().map(|inputs| shown(environment::INPUTS, inputs)),
             staging,
+            feedback: (life.spec.retry.feedback == Feedback::File).then(|| SeenFeedback {
+                path: private.seen.join(environment::FEEDBACK),
+                has_failed: self.turn.feedback.is_some(),
+            }),
             moved_cwd: scene.way.is_moved().then(|| scene.seen_cwd()),
             nested,
             private,

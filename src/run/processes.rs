@@ -3,6 +3,8 @@
 
 use std::io;
 
+use tokio::time::Instant;
+
 use crate::model::RunSpec;
 use crate::model::record::Isolation;
 use crate::sys::clock;
@@ -18,6 +20,8 @@ pub struct Processes {
     starter: Starter,
     /// What the first attempt will most likely need; it makes its namespaces while the inputs are read.
     early: Option<Waiting>,
+    /// When the run's time is over.
+    deadline: Option<Instant>,
 }
 
 impl Processes {
@@ -28,12 +32,18 @@ impl Processes {
         let opening = likely.map(|way| scene::opening(way, spec.view.isolation, spec.view.network));
         // What stands in the way is told when it is really needed.
         let early = opening.and_then(|opening| starter.start(&opening).ok());
-        Ok(Self { starter, early })
+        let deadline = spec.time.deadline.and_then(|deadline| Instant::now().checked_add(deadline));
+        Ok(Self { starter, early, deadline })
     }
 
     /// The zygote, which is no part of what an agent leaves behind.
     pub fn starter(&self) -> &Starter {
         &self.starter
+    }
+
+    /// When every process must have ended: `--deadline`.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// Starts a process in its scene; what was in force comes with it.

@@ -1,5 +1,8 @@
 //! What a run tells whoever is watching. Progress may fail silently; the journal may not.
 
+use std::time::Duration;
+
+use crate::model::error_kind::Failure;
 use crate::model::{ByteSize, Text};
 
 /// Where a run is, for people.
@@ -20,6 +23,17 @@ pub enum Stage {
     Verifying(Text),
     /// The result is being published.
     Publishing,
+    /// An attempt has failed and another one will be made.
+    Waiting {
+        /// The number of the one that failed.
+        failed: u32,
+        /// The number of the last one that may be made.
+        of: u32,
+        /// Why it failed.
+        why: Failure,
+        /// How long until the next one.
+        wait: Duration,
+    },
 }
 
 /// Something a person should know that does not stop the run.

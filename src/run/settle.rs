@@ -89,9 +89,10 @@ pub fn settle(ended: Ended) -> Result<Finished, SettleError> {
     enter_in_log(life)
 }
 
-/// The failure that the last telling event holds.
-fn told_by_events(events: &[Event]) -> Option<Failure> {
-    events.iter().rev().find_map(|event| match event {
+/// The failure that the last telling event of the last attempt holds.
+pub(super) fn told_by_events(events: &[Event]) -> Option<Failure> {
+    let of_last_attempt = events.iter().rev().take_while(|event| !matches!(event, Event::AttemptStarted(_)));
+    of_last_attempt.into_iter().find_map(|event| match event {
         Event::CommitAborted(aborted) => Some(aborted.failure.clone()),
         Event::Judged(judged) => judged.rejection.clone(),
         Event::AttemptEnded(end) => end.failure.clone(),

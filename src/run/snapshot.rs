@@ -38,7 +38,14 @@ const SMALL_BYTES: u64 = 256 * 1024;
 pub struct Snapshotted {
     /// The run.
     pub life: Life,
-    /// Its targets.
+    /// What every attempt starts from.
+    pub ground: Ground,
+}
+
+/// What every attempt of a run starts from.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// The targets.
     pub targets: Vec<Target>,
     /// The listing of its input roots, for the hash that standard input is added to.
     pub root_listing: RootListing,
@@ -53,7 +60,7 @@ pub struct Snapshotted {
 }
 
 /// The listing of a snapshot's roots; that of a large workspace is only read where somebody needs it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum RootListing {
     /// Its bytes.
     Known(Vec<u8>),
@@ -122,7 +129,23 @@ pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progre
         baseline,
         began: Began(began),
     });
-    Ok(Snapshotted { life, targets, root_listing, inputs, origin, obstacle, difference })
+    let ground = Ground { targets, root_listing, inputs, origin, obstacle, difference };
+    Ok(Snapshotted { life, ground })
+}
+
+/// Lays the frozen inputs out again, for another attempt: the one before may have written to them where nothing is mounted.
+pub fn lay_out_inputs(life: &Life, inputs: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let taken = life.journal.events().iter().find_map(|event| match event {
+        Event::Snapshotted(taken) => Some(&taken.snapshot),
+        _ => None,
+    });
+    let Some(snapshot) = taken else { return Ok(()) };
+    let store = SnapshotStore::at(life.state.path());
+    empty(inputs)?;
+    let manifest = store.load(snapshot)?;
+    let is_workspace = life.spec.workspace.is_some();
+    let wanted = |name: &[u8]| !is_workspace || name != ROOT_NAME.as_bytes();
+    Ok(store.materialise_some(&manifest, inputs, &wanted)?)
 }
 
 /// What stands against an overlay, as far as it can be told before one is mounted.

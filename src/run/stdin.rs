@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use sha2::{Digest as _, Sha256};
 
@@ -24,8 +25,8 @@ pub enum StdinPlan {
     Inherit,
     /// Inherited; the file behind it is read a second time from this offset before the agent starts.
     Beside(u64),
-    /// Passed through a pipe, kept on the way.
-    Through,
+    /// Passed through a pipe, kept on the way: first what an earlier attempt was given already.
+    Through(Given),
     /// What an earlier run had.
     Recorded(File),
     /// A replay of a run that had none.
@@ -41,7 +42,7 @@ impl StdinPlan {
                 Ok(offset) => Self::Beside(offset),
                 Err(_) => Self::Inherit,
             },
-            StdinKind::Stream => Self::Through,
+            StdinKind::Stream => Self::Through(Given::default()),
         }
     }
 
@@ -49,10 +50,39 @@ impl StdinPlan {
     pub fn child(&self) -> io::Result<ChildStdin> {
         Ok(match self {
             Self::Inherit | Self::Beside(_) => ChildStdin::Inherit,
-            Self::Through => ChildStdin::Pipe,
+            Self::Through(_) => ChildStdin::Pipe,
             Self::Recorded(file) => ChildStdin::File(file.try_clone()?),
             Self::Nothing => ChildStdin::Null,
         })
+    }
+}
+
+/// What is passed on before anything more is read from descriptor 0.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// What an earlier attempt was given.
+    pub before: Vec<u8>,
+    /// What was read for an earlier attempt that did not take it.
+    pub untaken: Arc<Mutex<Vec<u8>>>,
+}
+
+impl StdinPlan {
+    /// The same input for another attempt of the run in `dir`, of which `kept` was kept so far. False: it is not there any
+    /// more.
+    pub fn rewind(&mut self, dir: &Path, kept: Option<Kept>) -> io::Result<bool> {
+        match self {
+            Self::Inherit | Self::Nothing => {}
+            Self::Beside(offset) => {
+                rustix::fs::seek(rustix::stdio::stdin(), rustix::fs::SeekFrom::Start(*offset))?;
+            }
+            Self::Recorded(file) => io::Seek::rewind(file)?,
+            Self::Through(given) => match kept {
+                None => given.before.clear(),
+                Some(Kept { digest: Some(_), .. }) => given.before = std::fs::read(dir.join("stdin"))?,
+                Some(Kept { digest: None, .. }) => return Ok(false),
+            },
+        }
+        Ok(true)
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -28,7 +28,8 @@ use super::processes::Processes;
 use super::progress::{Progress, Warning};
 use super::scene::{Scene, SceneError};
 use super::signals::Signals;
-use super::stdin::{Keep, Kept, StdinPlan, keep_beside};
+use super::stdin::{Given, Keep, Kept, StdinPlan, keep_beside};
+use super::using::{Printed, Using};
 
 /// Nothing an orphan holds open is waited for longer than this once the agent is dead.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
@@ -123,7 +124,9 @@ pub async fn watch(
         terminal: &terminal,
     };
     let (child, isolation) = processes.start_in(scene, &launch)?;
-    let attending = Attending { time: &life.spec.time, foreground: terminal.given(), processes };
+    let using = Using::of(life, scene, places);
+    let time = &life.spec.time;
+    let attending = Attending { time, using: &using, foreground: terminal.given(), processes };
     let supervised = supervise(life, places, child, streams, &attending, signals).await?;
     let Supervised { outcome, stdout, stderr, stdin, swept } = supervised;
     Ok(Watched { outcome, stdout, stderr, stdin: beside.or(stdin), isolation, swept })
@@ -155,7 +158,7 @@ async fn supervise(
     signals: &mut Signals,
 ) -> io::Result<Supervised> {
     // Without them the child is dropped, which ends it.
-    let relays = start_relays(life, places, &mut child, streams)?;
+    let relays = start_relays(life, places, &mut child, streams, &attending.using.printed)?;
     let Attended { mut outcome, swept } = attend(child, attending, signals).await?;
     // Ctrl-C and Ctrl-\\ went to the agent's group alone: that it died of them says that somebody cancelled the run.
     if let (Some(_), None, ProcessEnd::Signal(signal @ (2 | 3))) = (attending.foreground, outcome.stopped, outcome.end)
@@ -197,16 +200,28 @@ async fn finished(relay: oneshot::Receiver<RelayEnd>, stopped: bool, signals: &m
     }
 }
 
-fn start_relays(life: &Life, places: &AttemptPlaces, child: &mut Running, streams: &Streams) -> io::Result<Relays> {
+fn start_relays(
+    life: &Life,
+    places: &AttemptPlaces,
+    child: &mut Running,
+    streams: &Streams,
+    printed: &Arc<Printed>,
+) -> io::Result<Relays> {
     let stop = Arc::new(Flag::new()?);
     let staged = streams
         .staged_stdout
         .as_ref()
         .map(|path| places.staging.as_ref().map_or_else(|| path.clone(), |staging| staging.path.join(path)));
-    let stdout = capture(child.stdout.take(), streams.stdout, &life.dir.join("stdout"), staged.as_deref(), &stop)?;
-    let stderr = capture(child.stderr.take(), streams.stderr, &life.dir.join("stderr"), None, &stop)?;
+    let capture = |from: Option<OwnedFd>, passing, name: &str, staged| {
+        capture(from, passing, &life.dir.join(name), staged, printed, &stop)
+    };
+    let stdout = capture(child.stdout.take(), streams.stdout, "stdout", staged.as_deref())?;
+    let stderr = capture(child.stderr.take(), streams.stderr, "stderr", None)?;
     let stdin = match child.stdin.take() {
-        Some(pipe) => Some(feed(pipe, &life.dir.join("stdin"), &stop)?),
+        Some(pipe) => {
+            let given = if let StdinPlan::Through(given) = &streams.stdin { given.clone() } else { Given::default() };
+            Some(feed(pipe, given, &life.dir.join("stdin"), &stop)?)
+        }
         None => None,
     };
     Ok(Relays { stop, stdout, stderr, stdin })
@@ -217,13 +232,14 @@ fn capture(
     passing: Passing,
     path: &Path,
     staged: Option<&Path>,
+    printed: &Arc<Printed>,
     stop: &Arc<Flag>,
 ) -> io::Result<oneshot::Receiver<RelayEnd>> {
     let from = from.ok_or_else(|| io::Error::other("the agent has no pipe"))?;
     let mut kept = Capture::into(path, KEPT_BYTES);
     let mut staged = staged.map(std::fs::File::create).transpose()?;
     let (report, end) = oneshot::channel();
-    let stop = Arc::clone(stop);
+    let (stop, printed) = (Arc::clone(stop), Arc::clone(printed));
     std::thread::Builder::new().spawn(move || {
         let mut not_kept = None;
         let mut end = relay_output(from, passing, &stop, |bytes| {
@@ -235,7 +251,7 @@ fn capture(
             if not_kept.is_none() {
                 not_kept = kept.write(bytes).err();
             }
-            Ok(())
+            printed.add(bytes.len())
         });
         if end.error.is_none() {
             end.error = not_kept.or_else(|| kept.finish().err());
@@ -246,14 +262,18 @@ fn capture(
     Ok(end)
 }
 
-fn feed(pipe: OwnedFd, path: &Path, stop: &Arc<Flag>) -> io::Result<oneshot::Receiver<Option<Kept>>> {
+fn feed(pipe: OwnedFd, given: Given, path: &Path, stop: &Arc<Flag>) -> io::Result<oneshot::Receiver<Option<Kept>>> {
     let (report, end) = oneshot::channel();
     let stop = Arc::clone(stop);
     let mut keep = Keep::into(path);
     std::thread::Builder::new().spawn(move || {
-        let relayed = relay_input(pipe, &stop, |bytes| keep.write(bytes));
+        let mut before = given.before;
+        let mut untaken = given.untaken.lock().unwrap_or_else(PoisonError::into_inner);
+        before.append(&mut untaken);
         // An error of the agent's pipe ends what it was given; that much it had.
-        drop(relayed);
+        let (left, _) = relay_input(pipe, before, &stop, |bytes| keep.write(bytes));
+        *untaken = left;
+        drop(untaken);
         let _ = report.send(keep.finish());
     })?;
     Ok(end)

@@ -29,6 +29,7 @@ use super::attend::{Attended, Attending, attend};
 use super::processes::Processes;
 use super::signals::Signals;
 use super::supervise::StartError;
+use super::using::Using;
 use super::verify_view::VerifyView;
 
 /// One verify command, about to run.
@@ -92,6 +93,10 @@ fn judge(shown: &Text, end: ProcessEnd, stopped: Option<StopCause>, check: &Chec
         (Some(StopCause::Cancelled(signal)), _) => {
             Failure::new(ErrorKind::Cancelled, format!("told to stop by signal {signal}"))
         }
+        (Some(_), _) => {
+            let message = format!("the run's --deadline came while verify {name:?} was running");
+            where_it_said(Failure::new(ErrorKind::Deadline, message), check)
+        }
         // What a shell says when it cannot find or execute a command.
         (None, ProcessEnd::Code(code @ (126 | 127))) => {
             where_it_said(unrunnable(shown, &format!("cannot run (exit code {code})")), check)
@@ -140,8 +145,9 @@ async fn watch(check: &Check<'_>, processes: &mut Processes, signals: &mut Signa
         };
         std::thread::Builder::new().spawn(keep)?
     };
-    let time = TimePolicy { timeout: check.timeout, kill_after: check.kill_after };
-    let attended = attend(child, &Attending { time: &time, foreground: None, processes }, signals).await;
+    let time = TimePolicy { timeout: check.timeout, idle_timeout: None, deadline: None, kill_after: check.kill_after };
+    let using = Using::unlimited();
+    let attended = attend(child, &Attending { time: &time, using: &using, foreground: None, processes }, signals).await;
     stop.raise();
     // It passes on what is in the pipe, to a file: it ends at once.
     let _ = relay.join();

@@ -41,6 +41,12 @@ const TRANSIENT: [&str; 6] = ["staging", "scratch", "inputs", "agent", "work", "
 /// displaced.
 pub const KEPT: [&str; 3] = ["upper", "removed", "clone"];
 
+/// What an attempt and its verify commands said: files whose names begin like this.
+const OUTPUTS: [&str; 3] = ["stdout", "stderr", "verify-"];
+
+/// Directories that one attempt has; the next begins without them.
+const OF_AN_ATTEMPT: [&str; 6] = ["staging", "scratch", "agent", "work", "upper", "clone"];
+
 /// The directory of one run.
 #[derive(Clone, Debug)]
 pub struct RunDir {
@@ -175,6 +181,28 @@ impl RunDir {
             serde_json::to_vec(value).map_err(|source| RunDirError::Damaged { path: path.clone(), source })?;
         bytes.push(b'\n');
         write_private(&path, &bytes).map_err(io_error("cannot write", &path))
+    }
+
+    /// Makes room for another attempt: what attempt `number` said moves to `attempts/<number>`, what it staged is dropped.
+    pub fn set_attempt_aside(&self, number: u32) -> Result<(), RunDirError> {
+        let aside = self.join("attempts");
+        make_private_directory(&aside).map_err(io_error("cannot make", &aside))?;
+        let aside = aside.join(number.to_string());
+        make_private_directory(&aside).map_err(io_error("cannot make", &aside))?;
+        let entries = std::fs::read_dir(&self.path).map_err(io_error("cannot read", &self.path))?;
+        for entry in entries {
+            let entry = entry.map_err(io_error("cannot read", &self.path))?;
+            let name = entry.file_name();
+            let said = name.to_string_lossy();
+            if OUTPUTS.iter().any(|output| said.starts_with(output)) {
+                std::fs::rename(entry.path(), aside.join(&name)).map_err(io_error("cannot move", &entry.path()))?;
+            }
+        }
+        for name in OF_AN_ATTEMPT {
+            let path = self.join(name);
+            remove::remove_tree(&path).map_err(io_error("cannot remove", &path))?;
+        }
+        Ok(())
     }
 
     /// Removes what exists only while a run lives.

@@ -3,6 +3,7 @@
 pub mod append_file;
 pub mod append_lock;
 pub mod beneath;
+pub mod chance;
 pub mod clock;
 pub mod copy;
 pub mod copy_across;
@@ -10,6 +11,7 @@ pub mod copy_tree;
 pub mod crash;
 pub mod descendants;
 pub mod descriptor;
+pub mod disk;
 pub mod durable;
 pub mod fixed;
 pub mod hard_links;

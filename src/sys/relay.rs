@@ -129,39 +129,73 @@ fn write_all(to: std::os::fd::BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()
     Ok(())
 }
 
-/// Passes the guard's standard input to an agent's pipe until the end of either, or until `stop` is raised. `sink`
-/// sees every byte that was passed on.
-pub fn relay_input(to: OwnedFd, stop: &Arc<Flag>, mut sink: impl FnMut(&[u8])) -> io::Result<u64> {
-    let mut buffer = vec![0_u8; CHUNK_BYTES];
-    let mut passed = 0;
+/// Passes `before`, and then the guard's standard input, to an agent's pipe until the end of either, or until `stop` is
+/// raised. `sink` sees every byte that was passed on. What was taken and not passed on comes back.
+pub fn relay_input(
+    to: OwnedFd,
+    before: Vec<u8>,
+    stop: &Arc<Flag>,
+    mut sink: impl FnMut(&[u8]),
+) -> (Vec<u8>, io::Result<()>) {
     // A pipe that nobody reads must not hold this thread: written only when the poll says there is room.
-    rustix::fs::fcntl_setfl(&to, OFlags::NONBLOCK)?;
+    if let Err(errno) = rustix::fs::fcntl_setfl(&to, OFlags::NONBLOCK) {
+        return (before, Err(errno.into()));
+    }
+    let mut taken = before;
     loop {
-        if wait(rustix::stdio::stdin(), PollFlags::IN, stop)? == Ready::Flag {
-            return Ok(passed);
+        let mut passed = 0;
+        let written = write_while_wanted(&to, &taken, stop, |bytes| {
+            passed += bytes.len();
+            sink(bytes);
+        });
+        if !matches!(written, Ok(Wanted::More)) {
+            return (taken.split_off(passed), written.map(drop));
         }
-        let count = read(rustix::stdio::stdin(), &mut buffer)?;
-        let mut rest = &buffer[..count];
-        if rest.is_empty() {
-            return Ok(passed);
-        }
-        while !rest.is_empty() {
-            match rustix::io::write(&to, rest) {
-                Ok(written) => {
-                    sink(&rest[..written]);
-                    passed += written as u64;
-                    rest = &rest[written..];
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    if wait(to.as_fd(), PollFlags::OUT, stop)? == Ready::Flag {
-                        return Ok(passed);
-                    }
-                }
-                // The agent has closed its end: it wants no more.
-                Err(Errno::PIPE) => return Ok(passed),
-                Err(error) => return Err(error.into()),
-            }
+        taken.resize(CHUNK_BYTES, 0);
+        match read_input(&mut taken, stop) {
+            Ok(0) => return (Vec::new(), Ok(())),
+            Ok(count) => taken.truncate(count),
+            Err(error) => return (Vec::new(), Err(error)),
         }
     }
+}
+
+/// Nothing: the end, or told to stop.
+fn read_input(buffer: &mut [u8], stop: &Arc<Flag>) -> io::Result<usize> {
+    if wait(rustix::stdio::stdin(), PollFlags::IN, stop)? == Ready::Flag {
+        return Ok(0);
+    }
+    read(rustix::stdio::stdin(), buffer)
+}
+
+#[derive(PartialEq, Eq)]
+enum Wanted {
+    More,
+    /// The agent has closed its end, or there was a word to stop.
+    NoMore,
+}
+
+fn write_while_wanted(
+    to: &OwnedFd,
+    mut rest: &[u8],
+    stop: &Arc<Flag>,
+    mut passed: impl FnMut(&[u8]),
+) -> io::Result<Wanted> {
+    while !rest.is_empty() {
+        match rustix::io::write(to, rest) {
+            Ok(written) => {
+                passed(&rest[..written]);
+                rest = &rest[written..];
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                if wait(to.as_fd(), PollFlags::OUT, stop)? == Ready::Flag {
+                    return Ok(Wanted::NoMore);
+                }
+            }
+            Err(Errno::PIPE) => return Ok(Wanted::NoMore),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Wanted::More)
 }

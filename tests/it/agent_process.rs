@@ -222,7 +222,7 @@ fn a_process_left_behind_in_the_group_is_killed_and_a_held_pipe_is_not_waited_fo
     assert!(begun.elapsed() < std::time::Duration::from_secs(30));
     assert_eq!((processes_with(&in_group), processes_with(&orphan)), (vec![], vec![]));
     let record = project.last();
-    assert_eq!((record.leaked_processes, record.exit_code), (Some(1), Some(0)));
+    assert!(record.leaked_processes >= Some(1) && record.exit_code == Some(0), "{record:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One test binary; a file per promise.
 
 mod agent_process;
+mod attempts;
 mod bad_input;
 mod baseline;
 mod conflicts;
@@ -41,6 +42,7 @@ mod second_look;
 mod settings;
 mod snapshot;
 mod staged_plan;
+mod supervision;
 mod support;
 mod transaction;
 mod transaction_conflicts;

@@ -13,8 +13,8 @@ use agentguard::model::event::{
 };
 use agentguard::model::record::{Mode, RunRecord};
 use agentguard::model::spec::{
-    GatePolicy, Hold, InputPolicy, InputSource, OnConflict, OnDrift, PublishPolicy, RunSpec, StagingBase, TimePolicy,
-    ViewPolicy, WorkspacePolicy,
+    Budget, GatePolicy, Hold, InputPolicy, InputSource, OnConflict, OnDrift, PublishPolicy, RetryPolicy, RunSpec,
+    StagingBase, TimePolicy, ViewPolicy, WorkspacePolicy,
 };
 use agentguard::model::{ByteSize, EntryKind, Status, Text};
 use agentguard::store::change_set;
@@ -128,7 +128,9 @@ impl Trees {
             outputs: Vec::new(),
             staging_base: StagingBase::Empty,
             gate: GatePolicy::default(),
-            time: TimePolicy { timeout: None, kill_after: Duration::from_secs(5) },
+            time: TimePolicy { timeout: None, idle_timeout: None, deadline: None, kill_after: Duration::from_secs(5) },
+            retry: RetryPolicy::default(),
+            budget: Budget::default(),
             publish: PublishPolicy::Commit,
             workspace: Some(WorkspacePolicy {
                 path: self.workspace().into(),

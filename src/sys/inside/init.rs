@@ -3,7 +3,6 @@
 //! In a process id namespace of its own its end is the end of everything in it. Elsewhere it is what orphans fall to, and
 //! kills what it finds below it until nothing is left. Either way it ends with its guard: the socket's end is the lifeline.
 
-use std::collections::HashSet;
 use std::io::Write as _;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -192,7 +191,8 @@ struct Watch {
     hurry: bool,
     /// When the killing began.
     killing: Option<Instant>,
-    killed: HashSet<i32>,
+    /// How many outlived the agent, once they were counted.
+    killed: Option<u64>,
     pause: Duration,
 }
 
@@ -209,7 +209,7 @@ impl Watch {
             kill_at: None,
             hurry: false,
             killing: None,
-            killed: HashSet::new(),
+            killed: None,
             pause: Duration::from_micros(100),
         })
     }
@@ -218,11 +218,15 @@ impl Watch {
         let mut listening = true;
         loop {
             if self.reap() == Children::None {
-                self.say(&Answer::Done { killed: self.killed.len() as u64 });
+                self.say(&Answer::Done { killed: self.killed.unwrap_or(0) });
                 return 0;
             }
             if self.kill_at.is_some_and(|at| Instant::now() >= at) {
-                let begun = *self.killing.get_or_insert_with(Instant::now);
+                let begun = *self.killing.get_or_insert_with(|| {
+                    // Who runs away must not win by running: an ordinary user may not do this.
+                    let _ = rustix::process::setpriority_process(None, -20);
+                    Instant::now()
+                });
                 if begun.elapsed() >= DEADLINE {
                     return 1;
                 }
@@ -270,7 +274,8 @@ impl Watch {
 
     /// TERM for everything that the agent started, whatever group or session it is in; a stopped process sees it once it
     /// is continued.
-    fn ask_to_end(&self) {
+    fn ask_to_end(&mut self) {
+        self.reap();
         for signal in [Signal::TERM, Signal::CONT] {
             for pid in self.living() {
                 let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, signal));
@@ -330,21 +335,50 @@ impl Watch {
     }
 
     fn kill_what_is_left(&mut self) {
+        match self.birth {
+            Birth::InNamespaces => self.kill_in_namespace(),
+            Birth::Plain => self.kill_below(),
+        }
+        self.pause = (self.pause * 2).min(Duration::from_millis(10));
+    }
+
+    /// How many there are when the killing begins; the agent is not among those that outlived it.
+    fn count(&mut self, living: &[i32]) {
+        let agent = self.agent.map(|agent| agent.as_raw_nonzero().get());
+        let count = living.iter().filter(|pid| Some(**pid) != agent).count() as u64;
+        self.killed.get_or_insert(count);
+    }
+
+    /// Nobody can start anything any more while the others are killed one by one.
+    fn kill_in_namespace(&mut self) {
+        if self.living().is_empty() && self.killed.is_some() {
+            return;
+        }
+        stop_all();
         let living = self.living();
-        self.killed
-            .extend(living.iter().filter(|pid| self.agent.map(|agent| agent.as_raw_nonzero().get()) != Some(**pid)));
-        if self.birth == Birth::InNamespaces && !living.is_empty() {
-            // Nobody can start anything any more while the others are killed one by one.
-            stop_all();
-        }
-        for pid in self.living().into_iter().chain(living) {
-            // One that is gone by now is fine.
-            let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
-        }
+        self.count(&living);
+        kill(&living);
         if let Some(helper) = self.helper.and_then(Pid::from_raw) {
             let _ = kill_process(helper, Signal::CONT);
         }
-        self.pause = (self.pause * 2).min(Duration::from_millis(10));
+    }
+
+    /// Again and again, quicker than they can run away; then the others get their turn. Those that have ended go first:
+    /// a process that forks and ends at once leaves thousands.
+    fn kill_below(&mut self) {
+        const BURST: Duration = Duration::from_millis(50);
+        let until = Instant::now() + BURST;
+        loop {
+            if self.reap() == Children::None {
+                return;
+            }
+            let living = descendants::quickly(getpid(), self.helper).unwrap_or_else(|| self.living());
+            self.count(&living);
+            kill(&living);
+            if living.is_empty() || Instant::now() >= until {
+                return;
+            }
+        }
     }
 
     /// Everything below this process but the helper, which ends with the last of its users.
@@ -352,8 +386,8 @@ impl Watch {
         let is_helper = |pid: i32, name: &str| Some(pid) == self.helper || name == descendants::OWN_HELPER;
         descendants::living(getpid())
             .into_iter()
-            .filter(|(pid, name)| !is_helper(*pid, name))
-            .map(|(pid, _)| pid)
+            .filter(|process| !is_helper(process.pid, &process.name))
+            .map(|process| process.pid)
             .collect()
     }
 
@@ -386,6 +420,13 @@ fn next_change() -> rustix::io::Result<Option<Pid>> {
 fn has_ended(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
+}
+
+fn kill(pids: &[i32]) {
+    for pid in pids {
+        // One that is gone by now is fine.
+        let _ = Pid::from_raw(*pid).map(|pid| kill_process(pid, Signal::KILL));
+    }
 }
 
 /// kill(2): everything that this process may signal, except itself; in its namespace that is everybody.
