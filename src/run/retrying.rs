@@ -12,6 +12,7 @@ use crate::model::record::VerifyRecord;
 use crate::model::spec::Feedback;
 use crate::rules::classify::class_of;
 use crate::rules::retry;
+use crate::store::capture;
 use crate::sys::chance;
 
 use super::ended::{Ended, Life};
@@ -130,7 +131,7 @@ fn reason(life: &Life, number: u32, failure: &Failure) -> String {
 /// The end of a captured stream, with whatever bytes it has; empty if there is none.
 fn end_of(path: &Path) -> String {
     let mut bytes = std::fs::read(path).unwrap_or_default();
-    bytes.extend(std::fs::read(path.with_added_extension("tail")).unwrap_or_default());
+    bytes.extend(std::fs::read(capture::tail_path(path)).unwrap_or_default());
     let from = bytes.len().saturating_sub(TOLD_BYTES);
     let mut text = String::from_utf8_lossy(&bytes[from..]).into_owned();
     if from > 0 {
