@@ -74,8 +74,14 @@ fn long_list(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
 
 /// None where the attribute has vanished since it was listed, or may not be read.
 fn read_value(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Box<[u8]>>> {
-    let mut value = vec![0_u8; 64 << 10];
-    match fgetxattr(fd, name, &mut value[..]) {
+    // Most are short, and clearing room for the longest (xattr(7)) costs more than asking.
+    let mut value = vec![0_u8; 512];
+    let mut found = fgetxattr(fd, name, &mut value[..]);
+    if found == Err(Errno::RANGE) {
+        value.resize(64 << 10, 0);
+        found = fgetxattr(fd, name, &mut value[..]);
+    }
+    match found {
         Ok(len) => Ok(Some(value[..len].into())),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => Ok(None),
         Err(errno) => Err(errno.into()),

@@ -136,6 +136,35 @@ fn a_baseline_outlives_the_captures_after_it() {
 }
 
 #[test]
+fn what_any_capture_has_read_since_need_not_be_read_to_know_an_older_snapshot() {
+    let place = Place::new();
+    place.shell("ws", "for name in same changed back now; do echo $name > $name; done; ln -s same link");
+    let first = place.capture_settled("ws");
+    let verdict = |path: &str| {
+        let baseline = place.store().baseline(&first.snapshot, &"workspace".into(), &place.path("ws")).expect("known");
+        let entry = baseline.find(format!("workspace/{path}").as_bytes()).expect("there");
+        (baseline.is_same_now(&entry, &stat(&place, path)), entry.stat().is_some())
+    };
+    assert_eq!(verdict("same"), (SameNow::Same, true), "the table of that very capture");
+    place.shell("ws", "printf 'CHANGED\\n' > changed; echo now > again; mv again now; cp back again; mv again back");
+    assert_eq!(verdict("changed"), (SameNow::NeedsHash, true));
+    place.capture_settled("ws");
+    place.shell("ws", "touch -r now again; echo NOW > now; touch -r again now; rm again");
+    for (path, expected) in [
+        ("same", SameNow::Same),
+        ("link", SameNow::Same),
+        ("back", SameNow::Same),
+        ("changed", SameNow::Differs),
+        // Of the old size and time.
+        ("now", SameNow::NeedsHash),
+    ] {
+        assert_eq!(verdict(path), (expected, false), "{path}");
+    }
+    fs::remove_dir_all(place.path("state/cache")).expect("removed");
+    assert_eq!(verdict("same"), (SameNow::NeedsHash, false), "no table at all");
+}
+
+#[test]
 fn drift_of_a_repository_sees_its_small_state_and_no_objects() {
     if !has_git() {
         return;

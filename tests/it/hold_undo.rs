@@ -145,6 +145,26 @@ fn a_held_result_that_meets_a_later_change_is_not_applied_and_waits() {
 }
 
 #[test]
+fn a_later_change_that_hides_behind_the_old_size_and_time_is_a_conflict_all_the_same() {
+    // Also where another run has read the changed file meanwhile.
+    for is_read in [false, true] {
+        let here = scene();
+        here.run(&["--hold"], "echo mine >> edited").exits(0);
+        let held = here.last_run_dir();
+        let held = held.file_name().expect("an id").to_string_lossy();
+        here.by_hand("touch -r edited time; echo EDITED > edited; touch -r time edited; rm time");
+        if is_read {
+            here.run(&[], "true").exits(0);
+        }
+        here.ag(&["apply", &held]).exits(122).says("edited");
+        assert_eq!(here.read("edited"), "EDITED\n");
+        here.by_hand("echo edited > edited");
+        here.ag(&["apply", &held]).exits(0);
+        assert_eq!(here.read("edited"), "edited\nmine\n");
+    }
+}
+
+#[test]
 fn undo_restores_bytes_modes_times_links_and_inodes() {
     for view in views() {
         let here = scene();

@@ -15,6 +15,7 @@ mod escape;
 mod failure_never_lands;
 mod floors;
 mod generated;
+mod git_directory;
 mod hashes;
 mod hold_undo;
 mod inside;

@@ -16,14 +16,14 @@ use crate::run::seal::sealing_policy;
 use crate::store::change_set::output_hash;
 use crate::store::journal::{Journal, JournalError};
 use crate::store::run_dir::{Alive, RunDir, RunDirError};
-use crate::store::snapshot::{Baseline, LoadError, SnapshotStore, hash_roots};
+use crate::store::snapshot::{LoadError, SnapshotStore, hash_roots};
 use crate::store::staged::{Began, compare};
 use crate::store::state_dir::StateDir;
 use crate::store::{transaction, trash};
 use crate::sys::clock;
 
 use super::commit::{commit, intend, lock_workspace, read_plan, refused, roll_forward, upper_roots};
-use super::{Origin, UPPER, near, skipped_paths};
+use super::{Origin, ROOT_NAME, UPPER, near, skipped_paths};
 
 /// What came of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,11 +251,12 @@ fn origin_of(life: &Life) -> Result<(Origin, Option<Digest>), DecideError> {
     let incomplete = || DecideError::Standing { run_id, why: "has no snapshot of its workspace".to_owned() };
     let (taken, policy) = taken.zip(life.spec.workspace.clone()).ok_or_else(incomplete)?;
     let store = SnapshotStore::at(life.state.path());
-    let manifest = store.load(&taken.snapshot).map_err(|source| DecideError::Snapshot { run_id, source })?;
+    let baseline = store.baseline(&taken.snapshot, &ROOT_NAME.into(), policy.path.as_path());
+    let baseline = Arc::new(baseline.map_err(|source| DecideError::Snapshot { run_id, source })?);
     let skip = skipped_paths(&policy, life.state.path());
     let hides_state = life.state.path().starts_with(policy.path.as_path());
     let began = Began(taken.began.unwrap_or((0, 0)));
-    Ok((Origin { policy, baseline: Arc::new(Baseline::from_manifest(&manifest)), began, skip, hides_state }, wanted))
+    Ok((Origin { policy, baseline, began, skip, hides_state }, wanted))
 }
 
 /// Writes down what came of it and gives the run up again.

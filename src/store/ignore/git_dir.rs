@@ -1,8 +1,9 @@
 //! What of a git directory is taken: its small mutable state, never its objects.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use crate::sys::walk::ObjectKind;
+use crate::sys::walk::{Name, ObjectKind, lstat_at, stat_at};
 
 /// Names of worktrees, below `worktrees/` of a git directory.
 pub(in crate::store) type Worktrees = Arc<[Box<[u8]>]>;
@@ -45,6 +46,20 @@ impl GitPlace {
             }
         }
     }
+}
+
+/// Whether an open directory with these names, sorted, is a git directory (gitrepository-layout(5)): has a `HEAD`, and
+/// either objects of its own or the path of the directory that has them.
+pub(in crate::store) fn is_git_dir(dir: BorrowedFd<'_>, names: &[Name]) -> bool {
+    let holds = |name: &[u8]| names.binary_search_by(|known| (*known.bytes).cmp(name)).is_ok();
+    let has_objects = stat_at(dir, b"objects").is_ok_and(|stat| stat.kind() == ObjectKind::Directory);
+    let names_them = lstat_at(dir, b"commondir").is_ok_and(|stat| stat.kind() == ObjectKind::File);
+    holds(b"HEAD") && (has_objects != names_them)
+}
+
+/// Whether a name at the top of a git directory is taken.
+pub(in crate::store) fn is_taken_at_top(name: &[u8], kind: ObjectKind) -> bool {
+    GitPlace::Top(None).below(name, kind).is_some()
 }
 
 /// Files at the top: `HEAD` and everything else in capitals (`MERGE_HEAD`, `BISECT_LOG`, …: what is in progress), and

@@ -14,6 +14,7 @@ mod watched;
 
 pub use policy::{IgnorePolicy, UserGit};
 
+pub(super) use git_dir::{is_git_dir, is_taken_at_top};
 pub(super) use rules::{Entered, Rules, Verdict, Whereabouts};
 pub(super) use sources::{GitDirs, Sources};
 pub(super) use watched::{Watched, WatchedState};

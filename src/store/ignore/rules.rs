@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::git_dir::{GitPlace, Worktrees};
+use super::git_dir::{GitPlace, Worktrees, is_git_dir};
 use super::git_index::Tracked;
 use super::repository::{Repository, git_dirs_of};
 use super::sources::Sources;
@@ -276,6 +276,12 @@ impl Entered {
             }
             Rules::Tree(rules) => rules.verdict(sources, at.below, name, stat.kind()),
         }
+    }
+
+    /// Whether an open directory with these names, sorted, is the whole of a git directory: which of its names are taken
+    /// is then known from the names alone.
+    pub(in crate::store) fn is_git_dir(&self, dir: BorrowedFd<'_>, names: &[Name]) -> bool {
+        matches!(self.0, Rules::Git(GitPlace::Top(None))) && is_git_dir(dir, names)
     }
 
     /// Notes that a name is left out: an ignore file whose change no captured entry would show.

@@ -4,6 +4,7 @@
 //! capture replaces the file; or a manifest, where nothing but the manifest is left.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use super::base_entry::{BaseDir, BaseEntry, Siblings};
 use super::drift::{self, Drift};
@@ -24,6 +25,8 @@ pub struct Baseline {
     pub(super) table: StatTable,
     /// What is known of the live tree, where `table` holds no stats.
     seen: Option<StatTable>,
+    /// Where in `seen` an object is that is no directory, by device and inode.
+    seen_at: OnceLock<HashMap<(u64, u64), u32>>,
 }
 
 impl PartialEq for Baseline {
@@ -56,7 +59,7 @@ pub struct LinkGroup {
 
 impl Baseline {
     pub(super) fn of(table: StatTable) -> Self {
-        Self { table, seen: None }
+        Self { table, seen: None, seen_at: OnceLock::new() }
     }
 
     /// The same with a table that knows of the live tree what this one does not: contents that were read since.
@@ -106,6 +109,7 @@ impl Baseline {
         let table = write().ok().and_then(StatTable::from_memory);
         Self {
             seen: None,
+            seen_at: OnceLock::new(),
             table: table.expect("writing to memory cannot fail, and what was written has its own shape"),
         }
     }
@@ -208,8 +212,24 @@ impl Baseline {
         } else if *trusted && stat.same_as(now) || stat.kind() == ObjectKind::Fifo {
             SameNow::Same
         } else {
-            SameNow::NeedsHash
+            self.was_read_as(entry, now)
         }
+    }
+
+    /// The same of an object that some capture has read since, where its stat is still what it was then.
+    fn was_read_as(&self, entry: &BaseEntry<'_>, now: &Stat) -> SameNow {
+        let Some(seen) = &self.seen else { return SameNow::NeedsHash };
+        let places = || {
+            let records = (0..seen.len()).filter_map(|index| Some((index, seen.record(index)?)));
+            let others = records.filter(|(_, record)| record.stat.kind() != ObjectKind::Directory);
+            others.map(|(index, record)| ((record.stat.dev, record.stat.ino), index)).collect()
+        };
+        let at = self.seen_at.get_or_init(places).get(&(now.dev, now.ino));
+        let read = at.and_then(|at| seen.record(*at)).filter(|read| read.trusted && read.stat.same_as(now));
+        let Some(read) = read else { return SameNow::NeedsHash };
+        let xattrs = seen.extras(&read).map(|extras| extras.xattrs).unwrap_or_default();
+        let is_same = (read.digest, read.size) == (entry.digest(), entry.size()) && xattrs == entry.xattrs();
+        if is_same { SameNow::Same } else { SameNow::Differs }
     }
 }
 

@@ -1,7 +1,12 @@
 //! The warm path: every entry of the stat table is looked at by path, on two threads. Where all of them are as they
 //! were, directories included, nothing was added, removed or changed, and the last snapshot is today's.
+//!
+//! A git directory is the exception: `git status` makes a lock file in it and removes it. Where its times say nothing, its
+//! names are looked through for one that a capture would take; what stands there already is looked at like anything else.
 
 use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -12,14 +17,18 @@ use super::manifest::{Location, NO_PARENT};
 use super::policy::CaptureRoot;
 use super::siblings::KnownSiblings;
 use super::table::StatTable;
+use super::table_record::Record;
 use crate::model::EntryKind;
-use crate::store::ignore::Watched;
-use crate::sys::walk::{lstat_at, stat_at};
+use crate::store::ignore::{Watched, is_git_dir, is_taken_at_top};
+use crate::sys::walk::{self, Name, Stat, lstat_at, stat_at};
+use crate::sys::xattr;
 
 /// Fewer entries than this are not worth a second thread.
 const SHARED_ENTRIES: u32 = 512;
 /// Longer paths are left to the general walk (`PATH_MAX` is 4096).
 const LONGEST_PATH: usize = 4000;
+/// Room for the names of a git directory, which are few.
+const DIRENT_BYTES: usize = 16 << 10;
 
 /// Whether the trees are exactly what the table says, and all contents are still in the store.
 pub(super) fn is_unchanged(table: &StatTable, layout: &Layout, project: &Path, roots: &[CaptureRoot]) -> bool {
@@ -127,7 +136,13 @@ impl Look<'_> {
                 return Some(false);
             }
             let stat = if is_root { stat_at(self.base, &above.path) } else { lstat_at(self.base, &above.path) };
-            if !stat.is_ok_and(|stat| stat.same_as(&record.stat)) {
+            let same = stat.is_ok_and(|stat| match record.git_dir {
+                true => {
+                    record.trusted && stat.same_as(&record.stat) || self.is_same_git_dir(index, &record, &above.path)
+                }
+                false => stat.same_as(&record.stat),
+            });
+            if !same {
                 return Some(false);
             }
             if record.location == Location::Large
@@ -141,6 +156,34 @@ impl Look<'_> {
             }
         }
         Some(true)
+    }
+
+    /// Whether a git directory still has its mode, owner and attributes, and every name in it that would be taken is known.
+    /// Those that are known are entries of their own. What has come or gone besides only counts as left out.
+    fn is_same_git_dir(&self, index: u32, record: &Record, path: &[u8]) -> bool {
+        let look = || {
+            let dir = walk::open_dir_itself_at((self.base, path))?;
+            let now = walk::stat_of(&dir)?;
+            let Stat { mtime, ctime, size, .. } = record.stat;
+            if !(Stat { mtime, ctime, size, ..now }).same_as(&record.stat) {
+                return Ok(false);
+            }
+            let names = walk::sorted_names(dir.as_fd(), &mut vec![MaybeUninit::uninit(); DIRENT_BYTES])?;
+            let mut known = KnownSiblings::of(Some(self.table), Some(index));
+            for Name { bytes: name } in &names {
+                if known.advance_to(name).is_some() {
+                    continue;
+                }
+                match lstat_at(dir.as_fd(), name) {
+                    Ok(stat) if is_taken_at_top(name, stat.kind()) => return Ok(false),
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            let xattrs = self.table.extras(record).map(|extras| extras.xattrs).unwrap_or_default();
+            Ok::<bool, io::Error>(is_git_dir(dir.as_fd(), &names) && xattr::read_all(dir.as_fd())? == xattrs)
+        };
+        look().unwrap_or(false)
     }
 
     /// Where an entry in the middle stands.

@@ -1,7 +1,7 @@
 //! The general walk: two threads take directories from one queue, stat what is in them, and read what the stat
 //! table does not answer for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -158,6 +158,7 @@ pub(super) struct Queue {
 pub(super) struct Found {
     pub(super) dirs: Vec<Vec<(u32, Vec<Node>)>>,
     pub(super) dir_extras: HashMap<u32, Box<Extras>>,
+    pub(super) git_dirs: HashSet<u32>,
     pub(super) unstable: Vec<Text>,
     pub(super) specials: Vec<Special>,
     pub(super) overlay: Vec<(Text, OverlayMark)>,
@@ -290,6 +291,9 @@ impl Walk<'_> {
                 self.take_xattrs(&at, dir.as_fd()).map_err(|error| unreadable(&at, error))?;
                 let names = walk::sorted_names(dir.as_fd(), dirents).map_err(|error| unreadable(&at, error))?;
                 let entered = rules.enter(self.plan.sources, dir.as_fd(), self.whereabouts(&at), &names);
+                if entered.is_git_dir(dir.as_fd(), &names) {
+                    lock(&self.found).git_dirs.insert(at.dir);
+                }
                 if names.len() > SPLIT_NAMES {
                     self.split(&at, names, &entered);
                     return Ok(());
@@ -345,7 +349,9 @@ impl Walk<'_> {
             return Err(error);
         }
         let mut found = std::mem::take(&mut *lock(&self.found));
-        let mut tree = Tree { roots, dirs: Vec::with_capacity(found.dirs.len()), dir_extras: found.dir_extras };
+        let Found { dir_extras, git_dirs, .. } = &mut found;
+        let (dir_extras, git_dirs) = (std::mem::take(dir_extras), std::mem::take(git_dirs));
+        let mut tree = Tree { roots, dirs: Vec::with_capacity(found.dirs.len()), dir_extras, git_dirs };
         for mut parts in found.dirs {
             parts.sort_unstable_by_key(|(start, _)| *start);
             let mut nodes = parts.into_iter().map(|(_, nodes)| nodes);

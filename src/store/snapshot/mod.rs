@@ -143,6 +143,16 @@ impl SnapshotStore {
         Baseline::from_manifest(manifest).seen_by(difference::newest_table(&self.layout, &root))
     }
 
+    /// The baseline of a snapshot whose root is at `live_root` today: of the stat table that its capture left, as long as
+    /// no later one has taken its place, else as [`Self::baseline_of`] its manifest.
+    pub fn baseline(&self, snapshot: &SnapshotRef, root: &Text, live_root: &Path) -> Result<Baseline, LoadError> {
+        let root = CaptureRoot { name: root.clone(), path: live_root.into() };
+        match difference::newest_table(&self.layout, &root) {
+            Some(table) if table.header.snapshot() == *snapshot => Ok(Baseline::of(table)),
+            seen => Ok(Baseline::from_manifest(&self.load(snapshot)?).seen_by(seen)),
+        }
+    }
+
     /// The content of one entry (of a link its target, of anything else nothing), hashed again.
     pub fn read_content(&self, manifest: &Manifest, entry: &ManifestEntry) -> Result<Vec<u8>, LoadError> {
         Contents::new(&self.layout, manifest).read(entry)

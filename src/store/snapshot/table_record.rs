@@ -9,6 +9,7 @@ use crate::sys::walk::{ObjectKind, Stat};
 pub(super) const RECORD_BYTES: usize = 132;
 const FLAG_UNTRUSTED: u32 = 1;
 const FLAG_SPARSE: u32 = 2;
+const FLAG_GIT_DIR: u32 = 4;
 
 /// What is known of one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub(super) struct Record {
     pub(super) location: Location,
     pub(super) sparse: bool,
     pub(super) trusted: bool,
+    /// Whether it is a git directory, of which only what is taken counts: names of lock files come and go in it, and
+    /// with them its times.
+    pub(super) git_dir: bool,
     pub(super) name: (u64, u32),
     pub(super) extras_bytes: u32,
 }
@@ -41,7 +45,8 @@ impl Record {
             put(&wide.to_le_bytes());
         }
         let untrusted = if self.trusted { 0 } else { FLAG_UNTRUSTED };
-        let flags = untrusted | if self.sparse { FLAG_SPARSE } else { 0 };
+        let git_dir = if self.git_dir { FLAG_GIT_DIR } else { 0 };
+        let flags = untrusted | git_dir | if self.sparse { FLAG_SPARSE } else { 0 };
         let Stat { mode, uid, gid, .. } = self.stat;
         let ends = [self.parent, self.end, self.location.to_wire(), flags, self.name.1, self.extras_bytes];
         for field in [mtime.1, ctime.1, mode, uid, gid].into_iter().chain(ends) {
@@ -67,6 +72,7 @@ impl Record {
             location: Location::from_wire(location),
             sparse: flags & FLAG_SPARSE != 0,
             trusted: flags & FLAG_UNTRUSTED == 0,
+            git_dir: flags & FLAG_GIT_DIR != 0,
             name: (name_at, fields.u32()?),
             extras_bytes: fields.u32()?,
         })
@@ -83,6 +89,7 @@ impl Record {
             location: Location::Nothing,
             sparse: false,
             trusted: false,
+            git_dir: false,
             name: (0, 0),
             extras_bytes: 0,
         }

@@ -3,7 +3,7 @@
 //! Nodes are kept per directory, as the threads produced them; encoding walks them once in preorder, so that no
 //! second list of all entries is ever held.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
@@ -41,6 +41,8 @@ pub(super) struct Tree {
     pub(super) dirs: Vec<Vec<Node>>,
     /// Attributes of directories, which are read after their node was made.
     pub(super) dir_extras: HashMap<u32, Box<Extras>>,
+    /// The directories that are git directories.
+    pub(super) git_dirs: HashSet<u32>,
 }
 
 /// A moment of a preorder traversal.
@@ -57,6 +59,7 @@ impl Tree {
         moved.filter(|node| node.kind == EntryKind::Directory).for_each(|node| node.dir += offset);
         self.dirs.extend(other.dirs);
         self.dir_extras.extend(other.dir_extras.into_iter().map(|(dir, extras)| (dir + offset, extras)));
+        self.git_dirs.extend(other.git_dirs.into_iter().map(|dir| dir + offset));
         self.roots.extend(other.roots);
         self.roots.sort_by(|one, other| one.name.cmp(&other.name));
     }
@@ -70,9 +73,13 @@ impl Tree {
         self.roots.iter().chain(self.dirs.iter().flatten())
     }
 
-    /// Entries that must be read again next time.
+    /// Entries that must be read again next time. Of a git directory the names are, whatever its times say.
     pub(super) fn untrusted(&self) -> u64 {
-        self.all().filter(|node| !node.trusted).count() as u64
+        self.all().filter(|node| !node.trusted && !self.is_git_dir(node)).count() as u64
+    }
+
+    fn is_git_dir(&self, node: &Node) -> bool {
+        node.kind == EntryKind::Directory && self.git_dirs.contains(&node.dir)
     }
 
     /// Entries that belong to somebody else than this user or this group.
@@ -195,6 +202,7 @@ impl Tree {
                 location: renumber(node.location),
                 sparse: node.sparse,
                 trusted: node.trusted,
+                git_dir: self.is_git_dir(node),
                 name: (0, 0),
                 extras_bytes: 0,
             };

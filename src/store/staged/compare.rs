@@ -521,11 +521,15 @@ fn hash_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Digest>> {
     digest_of(&opened).map(Some)
 }
 
+/// Most bytes that are read at once.
+const LONGEST_READ: usize = 128 << 10;
+
 /// SHA-256 of an open file from its beginning.
 pub(super) fn digest_of(mut file: &std::fs::File) -> io::Result<Digest> {
     use std::io::Read as _;
     let mut sum = Sha256::new();
-    let mut buffer = vec![0_u8; 128 * 1024];
+    // Clearing more than a file has would cost more than reading it.
+    let mut buffer = vec![0_u8; usize::try_from(walk::stat_of(file)?.size).unwrap_or(0).clamp(512, LONGEST_READ)];
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(Digest(sum.finalize().into())),

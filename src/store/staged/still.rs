@@ -8,10 +8,10 @@ use std::path::Path;
 use crate::model::{EntryKind, RelPath, Text};
 use crate::store::snapshot::{BaseDir, BaseEntry, Baseline, SameNow};
 use crate::store::transaction::{
-    Action, ApplyError, Attributes, Observer, Operation, Plan, Seen, clean, observe_at, observe_attributes,
+    Action, ApplyError, Attributes, Observer, Operation, Plan, Seen, clean_at, observe_attributes, observe_own,
 };
 use crate::sys::walk::{self, ObjectKind, Stat};
-use crate::sys::xattr;
+use crate::sys::{beneath, xattr};
 
 use super::base::{BaseDirectory, BaseObject, LiveObject, look};
 use super::compare::{Workspace, digest_of, join};
@@ -80,6 +80,8 @@ struct Planning<'a> {
     observer: Observer,
     /// The directory that was looked into last, open.
     last: Option<(Vec<u8>, Option<OwnedFd>)>,
+    /// The same of the staged layer.
+    last_staged: Option<(Vec<u8>, OwnedFd)>,
     conflicts: Vec<Text>,
     /// Inodes whose metadata is adjusted under another name already.
     adjusted: HashSet<u64>,
@@ -101,6 +103,7 @@ impl<'a> Planning<'a> {
             root,
             observer,
             last: None,
+            last_staged: None,
             conflicts: Vec::new(),
             adjusted: HashSet::new(),
             removed: 0,
@@ -147,12 +150,11 @@ impl<'a> Planning<'a> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         Ok(Some(match (step.action, seen) {
             (StepKind::Place, _) => {
-                clean(&staged)?;
-                Action::Place { after: observe_at(&staged)?.ok_or_else(gone)?, staged: staged.into() }
+                Action::Place { after: self.cleaned(step.path.as_bytes())?.ok_or_else(gone)?, staged: staged.into() }
             }
             (StepKind::Replace, Some((before, _))) => {
-                clean(&staged)?;
-                Action::Replace { after: observe_at(&staged)?.ok_or_else(gone)?, before, staged: staged.into() }
+                let after = self.cleaned(step.path.as_bytes())?.ok_or_else(gone)?;
+                Action::Replace { after, before, staged: staged.into() }
             }
             (StepKind::Remove, Some((before, _))) => {
                 self.removed += 1;
@@ -166,6 +168,24 @@ impl<'a> Planning<'a> {
             }
             (StepKind::Replace | StepKind::Remove | StepKind::Adjust, None) => return Err(gone()),
         }))
+    }
+
+    /// A staged object, once it is cleaned of what only an overlay understands.
+    fn cleaned(&mut self, path: &[u8]) -> io::Result<Option<Seen>> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let (dir, name) = split(path);
+        let last = self.last_staged.take().filter(|(last, _)| last == dir);
+        let (_, opened) = match last {
+            Some(last) => self.last_staged.insert(last),
+            None => {
+                let upper = self.upper.as_os_str().as_bytes();
+                let place = if dir.is_empty() { upper.to_vec() } else { join(upper, dir) };
+                self.last_staged.insert((dir.to_vec(), beneath::open_handle(&place)?))
+            }
+        };
+        let spot = (opened.as_fd(), name);
+        clean_at(spot)?;
+        observe_own(spot)
     }
 
     /// Whatever somebody else has put into a directory since is in the way of the one that replaces it.
@@ -191,24 +211,27 @@ impl<'a> Planning<'a> {
 
     /// Whether what stands at a step's path is what stood there when the run began.
     fn is_untouched(&mut self, step: &Step) -> io::Result<bool> {
+        let baseline = self.workspace.baseline;
         let (dir, name) = split(step.path.as_bytes());
-        let (dir, name) = (dir.to_vec(), name.to_vec());
-        let Some(live) = self.directory(&dir)? else {
+        let Some(live) = self.directory(dir)? else {
             // Somebody took the directory away. Nothing can be placed there, either.
             return Ok(false);
         };
-        let object = look(live, &name)?;
-        match (step.base, object) {
-            (Base::Absent, object) => Ok(object.is_none()),
-            (_, None) => Ok(false),
-            (Base::Unrecorded, Some(object)) => self.is_unrecorded_untouched(step, &object),
-            (Base::Recorded(index), Some(object)) => {
-                let Some(entry) = self.workspace.baseline.entry(index) else { return Ok(false) };
-                if step.action == StepKind::Adjust && object.stat.kind() == ObjectKind::Directory {
-                    return Ok(is_same_directory(&entry, &object.stat));
-                }
-                self.is_recorded_untouched(step.path.as_bytes(), &entry, &object.stat)
+        let index = match step.base {
+            Base::Absent => return Ok(stands_at(live, name)?.is_none()),
+            Base::Unrecorded => {
+                let object = look(live, name)?;
+                return object.map_or(Ok(false), |object| self.is_unrecorded_untouched(step, &object));
             }
+            Base::Recorded(index) => index,
+        };
+        let (Some(stat), Some(entry)) = (stands_at(live, name)?, baseline.entry(index)) else { return Ok(false) };
+        match (stat.kind(), step.action) {
+            (ObjectKind::Directory, StepKind::Adjust) => Ok(is_same_directory(&entry, &stat)),
+            (ObjectKind::Directory, _) => {
+                Ok(is_same_directory(&entry, &stat) && self.is_tree_untouched(step.path.as_bytes(), entry.dir())?)
+            }
+            _ => is_same_object(baseline, &entry, &stat, live, name),
         }
     }
 
@@ -235,15 +258,6 @@ impl<'a> Planning<'a> {
             return Ok(false);
         }
         if is_directory { self.is_tree_untouched(step.path.as_bytes(), None) } else { Ok(true) }
-    }
-
-    fn is_recorded_untouched(&self, path: &[u8], entry: &BaseEntry<'_>, stat: &Stat) -> io::Result<bool> {
-        if stat.kind() == ObjectKind::Directory {
-            return Ok(is_same_directory(entry, stat) && self.is_tree_untouched(path, entry.dir())?);
-        }
-        let (dir, name) = split(path);
-        let dir = walk::open_dir_below(self.root.as_fd(), dir)?;
-        is_same_object(self.workspace.baseline, entry, stat, dir.as_fd(), name)
     }
 
     /// Whether everything below a directory is what it was, with nothing new in it.
@@ -279,6 +293,15 @@ impl<'a> Planning<'a> {
             }
         }
         Ok(true)
+    }
+}
+
+/// The stat of what stands at a name.
+fn stands_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Stat>> {
+    match walk::lstat_at(dir, name) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(error) if is_conflict(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

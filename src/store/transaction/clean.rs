@@ -27,7 +27,11 @@ const WHITEOUTS: [&[u8]; 2] = [b"user.overlay.whiteout", b"trusted.overlay.white
 pub fn clean(staged: &Path) -> io::Result<()> {
     let (dir, name) = split(staged.as_os_str().as_bytes());
     let dir = beneath::open_handle(if dir.is_empty() { b"/" } else { dir })?;
-    let spot = (dir.as_fd(), name);
+    clean_at((dir.as_fd(), name))
+}
+
+/// The same of a name in an open directory.
+pub fn clean_at(spot: Spot<'_>) -> io::Result<()> {
     let stat = walk::lstat_at(spot.0, spot.1)?;
     strip(spot, &stat)?;
     if stat.kind() == ObjectKind::Directory { clean_below(spot, &stat) } else { Ok(()) }

@@ -162,7 +162,12 @@ pub fn observe_at(path: &Path) -> io::Result<Option<Seen>> {
         Err(error) if is_unreachable(&error) => return Ok(None),
         opened => opened?,
     };
-    Ok(once((dir.as_fd(), name))?.map(|(seen, _)| seen))
+    observe_own((dir.as_fd(), name))
+}
+
+/// The same of a name in an open directory.
+pub fn observe_own(spot: Spot<'_>) -> io::Result<Option<Seen>> {
+    Ok(once(spot)?.map(|(seen, _)| seen))
 }
 
 fn settled(spot: Spot<'_>) -> io::Result<Option<Seen>> {
