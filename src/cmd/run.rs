@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
+use crate::model::breaker::BreakerPolicy;
 use crate::model::spec::{
     GatePolicy, InputPolicy, InputSource, OnDrift, PublishPolicy, RunSpec, StagingBase, TimePolicy,
 };
@@ -174,6 +175,7 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         environment: recorded_environment(&request.record_env),
         labels: request.labels.clone(),
         needs: Vec::new(),
+        breaker: BreakerPolicy::default(),
         parent_run_id: parent_run(),
         replay_of: None,
     })
