@@ -13,9 +13,10 @@ use crate::rules::nearest::nearest;
 use crate::store::state_dir::CONFIG_NAME;
 
 /// Options that may stand in a layer: all of `run`, by their long names.
-pub const KEYS: [&str; 32] = [
+pub const KEYS: [&str; 37] = [
     "agent",
     "label",
+    "needs",
     "input",
     "exclude",
     "snapshot-limit",
@@ -38,6 +39,10 @@ pub const KEYS: [&str; 32] = [
     "no-verify",
     "timeout",
     "kill-after",
+    "breaker-threshold",
+    "breaker-cooldown",
+    "breaker-self",
+    "no-breaker",
     "isolation",
     "view",
     "allow-write",

@@ -58,6 +58,10 @@ pub struct RunRequest {
     pub gate: GatePolicy,
     /// How long things may take.
     pub time: TimePolicy,
+    /// Agents this run depends on.
+    pub needs: Vec<String>,
+    /// When the agent's breaker opens, and whether open ones refuse the run.
+    pub breaker: BreakerPolicy,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Further variables whose values are recorded.
@@ -174,8 +178,8 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         recorded_inputs: false,
         environment: recorded_environment(&request.record_env),
         labels: request.labels.clone(),
-        needs: Vec::new(),
-        breaker: BreakerPolicy::default(),
+        needs: request.needs.clone(),
+        breaker: request.breaker,
         parent_run_id: parent_run(),
         replay_of: None,
     })

@@ -8,6 +8,7 @@
 
 pub mod attempt;
 pub mod begin;
+pub mod breaker;
 pub mod commit;
 pub mod driver;
 pub mod ended;

@@ -3,6 +3,7 @@
 mod agent_process;
 mod bad_input;
 mod baseline;
+mod breaker;
 mod breaker_model;
 mod conflicts;
 mod damage;
