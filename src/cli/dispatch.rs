@@ -172,8 +172,11 @@ fn tell(finished: &Finished, talk: Talk) {
     if let Some(why) = &finished.unswept {
         say(&format!("agentguard: warning: the next command cleans up after this run: {}", escape(why.as_bytes())));
     }
+    for warning in &finished.breakers.warnings {
+        say(&format!("agentguard: warning: {}", escape(warning.as_bytes())));
+    }
     if talk.volume > Volume::Quiet {
-        for told in &finished.breakers {
+        for told in &finished.breakers.news {
             say(&format!("agentguard: {}", escape(told.as_bytes())));
         }
     }

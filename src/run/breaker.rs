@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::breaker::{Breaker, BreakerPolicy, Ending, Refusal};
 use crate::model::error_kind::{Failure, Status};
-use crate::model::{RunId, RunRecord, RunSpec, Text};
+use crate::model::{RunId, RunRecord, RunSpec, Text, Timestamp};
 use crate::rules::breaker::{Change, Passage, Relation, Verdict, ask, is_probe, lend, settle, verdict};
 use crate::rules::exit_code::AgentExit;
 use crate::rules::nearest::nearest;
@@ -24,6 +24,15 @@ struct Asked {
     /// How the run comes to depend on it; `None` for the run's own agent.
     upstream: Option<Upstream>,
     answer: Binding,
+}
+
+/// What the end of a run did to breakers, for people.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// What was wrong.
+    pub warnings: Vec<String>,
+    /// What has opened or closed.
+    pub news: Vec<String>,
 }
 
 /// Whether the answer is obeyed.
@@ -53,6 +62,17 @@ pub(super) fn admit(life: Life, progress: &Arc<dyn Progress>) -> Stage<Life> {
     }
 }
 
+/// What can be said without the lock.
+enum Glance {
+    /// Everything is closed.
+    Free,
+    /// Something is not, whoever comes first.
+    Refused(Failure),
+    /// It depends on who comes first, or on a file that is to be rebuilt.
+    Contested,
+}
+
+/// `Some`: why the run is not started.
 fn look(
     state: &StateDir,
     spec: &RunSpec,
@@ -62,32 +82,10 @@ fn look(
     let breakers = Breakers::at(state);
     let asked = to_ask(&breakers, spec, progress)?;
     let now = clock::now();
-    let refused = |one: &Asked, breaker: &Breaker, passage| match (one.answer, passage) {
-        (Binding::Obeyed, Passage::CoolingDown { .. } | Passage::Probing { .. }) => {
-            Some(refusal(one.upstream.as_ref(), breaker, passage))
-        }
-        _ => None,
-    };
-    // Without the lock: nearly always everything is closed, or the answer does not depend on who comes first.
-    let mut undecided = false;
-    for one in &asked {
-        match breakers.read(&one.agent) {
-            Ok(None) => {}
-            Ok(Some(breaker)) => match ask(&breaker, now, |holder| breakers.is_alive(holder)) {
-                Passage::Free => {}
-                Passage::Probe => undecided = true,
-                passage => {
-                    if let Some(failure) = refused(one, &breaker, passage) {
-                        return Ok(Some(failure));
-                    }
-                }
-            },
-            Err(BreakerError::Damaged { .. }) => undecided = true,
-            Err(error) => return Err(error),
-        }
-    }
-    if !undecided {
-        return Ok(None);
+    match glance(&breakers, &asked, now)? {
+        Glance::Free => return Ok(None),
+        Glance::Refused(failure) => return Ok(Some(failure)),
+        Glance::Contested => {}
     }
     let mut locked = breakers.lock()?;
     let mut probed = Vec::new();
@@ -96,7 +94,7 @@ fn look(
         let breaker = locked.read(&one.agent)?;
         match ask(&breaker, now, |holder| breakers.is_alive(holder)) {
             Passage::Probe => probed.push(breaker),
-            passage => answer = answer.or_else(|| refused(one, &breaker, passage)),
+            passage => answer = answer.or_else(|| one.refusal(&breaker, passage)),
         }
     }
     for agent in locked.rebuilt() {
@@ -107,11 +105,43 @@ fn look(
     }
     for mut breaker in probed {
         lend(&mut breaker, run);
-        progress
-            .note(&format!("this run is a probe: it decides whether {} works again", breaker.agent.to_string_lossy()));
+        let name = breaker.agent.to_string_lossy();
+        progress.note(&format!("this run is a probe: it decides whether {name} works again"));
         locked.write(breaker)?;
     }
     Ok(None)
+}
+
+/// Nearly always everything is closed.
+fn glance(breakers: &Breakers, asked: &[Asked], now: Timestamp) -> Result<Glance, BreakerError> {
+    let mut glance = Glance::Free;
+    for one in asked {
+        let breaker = match breakers.read(&one.agent) {
+            Ok(None) => continue,
+            Ok(Some(breaker)) => breaker,
+            Err(BreakerError::Damaged { .. }) => {
+                glance = Glance::Contested;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let passage = ask(&breaker, now, |holder| breakers.is_alive(holder));
+        if let Some(failure) = one.refusal(&breaker, passage) {
+            return Ok(Glance::Refused(failure));
+        }
+        if passage == Passage::Probe {
+            glance = Glance::Contested;
+        }
+    }
+    Ok(glance)
+}
+
+impl Asked {
+    fn refusal(&self, breaker: &Breaker, passage: Passage) -> Option<Failure> {
+        let refuses = matches!(passage, Passage::CoolingDown { .. } | Passage::Probing { .. });
+        let is_obeyed = self.answer == Binding::Obeyed;
+        (refuses && is_obeyed).then(|| refusal(self.upstream.as_ref(), breaker, passage))
+    }
 }
 
 /// Which breakers have a say, nearest first.
@@ -166,12 +196,12 @@ pub(super) fn count(
     record: &RunRecord,
     policy: &BreakerPolicy,
     mark: RunId,
-) -> Result<Vec<String>, BreakerError> {
+) -> Result<Told, BreakerError> {
     let breakers = Breakers::at(state);
     let ending = Ending::from(record);
     let failed = verdict(&ending) == Verdict::Failure;
     if !breakers.is_built() && !failed {
-        return Ok(Vec::new());
+        return Ok(Told::default());
     }
     let is_stranger = record.replay_of.is_none() && !breakers.knows(&record.agent, &record.needs);
     let probed = probed(&breakers, record)?;
@@ -182,15 +212,15 @@ pub(super) fn count(
         Err(error) => return Err(error),
     };
     if !is_stranger && !own && probed.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Told::default());
     }
     let mut locked = breakers.lock()?;
-    let mut told = Vec::new();
+    let mut told = Told::default();
     let own = own.then(|| (record.agent.clone(), Relation::Own));
     for (agent, relation) in own.into_iter().chain(probed.into_iter().map(|agent| (agent, Relation::Dependent))) {
         let mut breaker = locked.read(&agent)?;
         let change = settle(&mut breaker, &ending, relation, policy, mark);
-        told.extend(news(&breaker, &ending, change));
+        told.news.extend(news(&breaker, &ending, change));
         if change != Change::None {
             locked.write(breaker)?;
         }
@@ -199,7 +229,7 @@ pub(super) fn count(
     if is_stranger && !breakers.knows(&record.agent, &record.needs) {
         locked.note(&record.agent, &record.needs)?;
     }
-    told.splice(0..0, locked.rebuilt().iter().map(rebuilt));
+    told.warnings.extend(locked.rebuilt().iter().map(rebuilt));
     Ok(told)
 }
 
@@ -222,11 +252,13 @@ fn news(breaker: &Breaker, ending: &Ending, change: Change) -> Option<String> {
     match &breaker.opened {
         None if change == Change::Closed => Some(format!("{name} works again: its breaker is closed")),
         Some(opened) if change == Change::Opened || is_new => {
+            let why = match breaker.consecutive {
+                _ if breaker.agent != ending.agent => "this try failed".to_owned(),
+                1 => "1 failure".to_owned(),
+                count => format!("{count} failures in a row"),
+            };
             let until = opened.next_probe;
-            let count = breaker.consecutive;
-            Some(format!(
-                "the breaker of {name} is open ({count} failures in a row): what needs it is refused until {until}"
-            ))
+            Some(format!("the breaker of {name} is open ({why}): what needs it is refused until {until}"))
         }
         _ => None,
     }
@@ -238,7 +270,7 @@ pub(super) fn count_recorded(
     dir: &RunDir,
     record: &RunRecord,
     mark: RunId,
-) -> Result<Vec<String>, BreakerError> {
+) -> Result<Told, BreakerError> {
     let policy = dir.read_spec().map(|spec| spec.breaker).unwrap_or_default();
     count(state, record, &policy, mark)
 }

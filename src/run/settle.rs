@@ -16,7 +16,7 @@ use crate::store::trash;
 use crate::sys::{clock, crash, mount, remove};
 use crate::view::staging;
 
-use super::breaker;
+use super::breaker::{self, Told};
 use super::commit::Committed;
 use super::ended::{Ended, Life, chain};
 use super::environment::NESTED_STATE;
@@ -36,7 +36,7 @@ pub struct Finished {
     /// What could not be removed; the next command tries again.
     pub unswept: Option<String>,
     /// What its end did to the breaker of its agent, or of one that it needs.
-    pub breakers: Vec<String>,
+    pub breakers: Told,
 }
 
 /// A run that could not be settled. Its mark stays among the living, so the next command settles it.
@@ -112,7 +112,7 @@ pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
     // For people who look into the directory: the log is the truth, so a failure here is none of the run's.
     let _ = life.dir.write_record(&record);
     // The run is in the log: nothing that happens now changes what came of it. Its mark stays for the next command.
-    let mut breakers = Vec::new();
+    let mut breakers = Told::default();
     let swept = breaker::count(&life.state, &record, &life.spec.breaker, record.run_id)
         .map(|told| breakers = told)
         .map_err(|error| chain(&error))

@@ -88,6 +88,13 @@ fn after_the_cool_down_one_run_tries_and_decides() {
     let row = listed(&project, "fetch");
     assert_eq!((&row["cooldown_ms"], &row["consecutive"]), (&2.into(), &3.into()), "longer, and no failure of fetch");
     wait_until("the longer cool-down is over", || listed(&project, "fetch")["state"] == "half_open");
+    // Its own run is never refused, and is the best of probes: nobody else tries meanwhile.
+    let meanwhile = || drop(project.run(&needs, "true").exits(121).says("is trying whether it works again"));
+    project
+        .meanwhile(&["--agent", "fetch", "--breaker-cooldown", "1ms"], &format!("{MEET}; exit 7"), meanwhile)
+        .exits(7);
+    assert_eq!(counted(&project, "fetch"), 4);
+    wait_until("the cool-down is over again", || listed(&project, "fetch")["state"] == "half_open");
     succeeds(&project, &needs).says("fetch works again");
     assert_eq!((&listed(&project, "fetch")["state"], counted(&project, "fetch")), (&"closed".into(), 0));
 }
@@ -237,7 +244,7 @@ fn what_is_not_the_agents_fault_is_not_counted_and_success_resets() {
 fn an_agent_that_is_missing_counts_as_broken() {
     let project = Project::new();
     let missing = ["run", "--agent", "fetch", "--breaker-threshold", "1", "--", "/no/such/agent"];
-    project.ag(&missing).exits(127).says("the breaker of fetch is open (1 failures in a row)");
+    project.ag(&missing).exits(127).says("the breaker of fetch is open (1 failure)");
     project.run(&["--agent", "a", "--needs", "fetch"], TRACE).exits(121).says("it failed: command not found");
     project.run(&["--agent", "a", "--needs", "fetch", "--no-breaker"], TRACE).exits(0);
     assert_eq!(starts(&project), 1);
@@ -296,6 +303,7 @@ fn a_person_may_list_reset_and_trip() {
 fn a_need_that_names_nobody_or_itself_is_warned_about() {
     let project = Project::new();
     succeeds(&project, &["--agent", "fetch"]);
+    assert!(!project.state().join("breakers").exists(), "where nothing failed and nothing is needed, nothing is kept");
     let warned = project.run(&["--agent", "summarise", "--needs", "fecth"], TRACE).exits(0);
     warned.says("warning: --needs fecth: no run of that agent is known here: did you mean fetch?");
     fails(&project, "fetch", &["--needs", "fetch"], 3);
