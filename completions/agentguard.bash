@@ -19,6 +19,9 @@ _agentguard() {
             agentguard,apply)
                 cmd="agentguard__subcmd__apply"
                 ;;
+            agentguard,breaker)
+                cmd="agentguard__subcmd__breaker"
+                ;;
             agentguard,completions)
                 cmd="agentguard__subcmd__completions"
                 ;;
@@ -64,8 +67,35 @@ _agentguard() {
             agentguard,undo)
                 cmd="agentguard__subcmd__undo"
                 ;;
+            agentguard__subcmd__breaker,help)
+                cmd="agentguard__subcmd__breaker__subcmd__help"
+                ;;
+            agentguard__subcmd__breaker,list)
+                cmd="agentguard__subcmd__breaker__subcmd__list"
+                ;;
+            agentguard__subcmd__breaker,reset)
+                cmd="agentguard__subcmd__breaker__subcmd__reset"
+                ;;
+            agentguard__subcmd__breaker,trip)
+                cmd="agentguard__subcmd__breaker__subcmd__trip"
+                ;;
+            agentguard__subcmd__breaker__subcmd__help,help)
+                cmd="agentguard__subcmd__breaker__subcmd__help__subcmd__help"
+                ;;
+            agentguard__subcmd__breaker__subcmd__help,list)
+                cmd="agentguard__subcmd__breaker__subcmd__help__subcmd__list"
+                ;;
+            agentguard__subcmd__breaker__subcmd__help,reset)
+                cmd="agentguard__subcmd__breaker__subcmd__help__subcmd__reset"
+                ;;
+            agentguard__subcmd__breaker__subcmd__help,trip)
+                cmd="agentguard__subcmd__breaker__subcmd__help__subcmd__trip"
+                ;;
             agentguard__subcmd__help,apply)
                 cmd="agentguard__subcmd__help__subcmd__apply"
+                ;;
+            agentguard__subcmd__help,breaker)
+                cmd="agentguard__subcmd__help__subcmd__breaker"
                 ;;
             agentguard__subcmd__help,completions)
                 cmd="agentguard__subcmd__help__subcmd__completions"
@@ -112,6 +142,15 @@ _agentguard() {
             agentguard__subcmd__help,undo)
                 cmd="agentguard__subcmd__help__subcmd__undo"
                 ;;
+            agentguard__subcmd__help__subcmd__breaker,list)
+                cmd="agentguard__subcmd__help__subcmd__breaker__subcmd__list"
+                ;;
+            agentguard__subcmd__help__subcmd__breaker,reset)
+                cmd="agentguard__subcmd__help__subcmd__breaker__subcmd__reset"
+                ;;
+            agentguard__subcmd__help__subcmd__breaker,trip)
+                cmd="agentguard__subcmd__help__subcmd__breaker__subcmd__trip"
+                ;;
             *)
                 ;;
         esac
@@ -119,7 +158,7 @@ _agentguard() {
 
     case "${cmd}" in
         agentguard)
-            opts="-h -V --state-dir --color --help --version run replay log show apply discard undo diff recover fsck doctor demo schema completions man help"
+            opts="-h -V --state-dir --color --help --version run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -147,6 +186,168 @@ _agentguard() {
                 return 0
             fi
             case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__breaker)
+            opts="-h --state-dir --color --help list reset trip help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__breaker__subcmd__help)
+            opts="list reset trip help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__breaker__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__breaker__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__breaker__subcmd__help__subcmd__reset)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__breaker__subcmd__help__subcmd__trip)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__breaker__subcmd__list)
+            opts="-h --json --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__breaker__subcmd__reset)
+            opts="-h --all --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__breaker__subcmd__trip)
+            opts="-h --for --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -303,7 +504,7 @@ _agentguard() {
             return 0
             ;;
         agentguard__subcmd__help)
-            opts="run replay log show apply discard undo diff recover fsck doctor demo schema completions man help"
+            opts="run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -319,6 +520,62 @@ _agentguard() {
         agentguard__subcmd__help__subcmd__apply)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__help__subcmd__breaker)
+            opts="list reset trip"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__help__subcmd__breaker__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__help__subcmd__breaker__subcmd__reset)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__help__subcmd__breaker__subcmd__trip)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -665,7 +922,7 @@ _agentguard() {
             return 0
             ;;
         agentguard__subcmd__run)
-            opts="-q -v -h --agent --label --input --exclude --snapshot-limit --out --out-file --out-from --stdout --workspace --hold --on-conflict --passthrough --on-drift --protect --allow --expect --max-files --max-bytes --verify --verify-timeout --no-verify --timeout --idle-timeout --deadline --kill-after --retries --backoff --backoff-max --retry-on --feedback --max-output --isolation --view --allow-write --no-network --record-env --record --quiet --verbose --progress --state-dir --color --help"
+            opts="-q -v -h --agent --label --needs --input --exclude --snapshot-limit --out --out-file --out-from --stdout --workspace --hold --on-conflict --passthrough --on-drift --protect --allow --expect --max-files --max-bytes --verify --verify-timeout --no-verify --timeout --idle-timeout --deadline --kill-after --retries --backoff --backoff-max --retry-on --feedback --max-output --breaker-threshold --breaker-cooldown --breaker-self --no-breaker --isolation --view --allow-write --no-network --record-env --record --quiet --verbose --progress --state-dir --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -676,6 +933,10 @@ _agentguard() {
                     return 0
                     ;;
                 --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --needs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -784,6 +1045,14 @@ _agentguard() {
                     return 0
                     ;;
                 --max-output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --breaker-threshold)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --breaker-cooldown)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

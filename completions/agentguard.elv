@@ -32,10 +32,11 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand discard 'Drop the changes of a held run'
             cand undo 'Take a published run back: contents, modes and times are what they were before it'
             cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
+            cand breaker 'See which agents are broken, close their circuit breakers or open them'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
             cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
             cand doctor 'Try what this machine allows, and say what is missing and how to get it'
-            cand demo 'See it work: small agents through success, a partial write, a drift and a replay'
+            cand demo 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
             cand schema 'Print the JSON Schema of the run record'
             cand completions 'Print shell completions'
             cand man 'Print a man page'
@@ -44,6 +45,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;run'= {
             cand --agent 'Name of the agent [default: the command''s basename]'
             cand --label 'Attach a label to the record (repeatable)'
+            cand --needs 'Agents whose results this run builds on: it is not started while one of them is broken (repeatable)'
             cand --input 'Freeze this file, directory or glob before the agent starts (repeatable)'
             cand --exclude 'Leave out of the inputs what matches (repeatable)'
             cand --snapshot-limit 'Refuse a snapshot that would add more than this to the store [default: 4GiB]'
@@ -71,6 +73,8 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --backoff-max 'No wait is longer [default: 60s]'
             cand --retry-on 'After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas [default: clean_abort,partial_write]'
             cand --max-output 'Stop an agent that prints more'
+            cand --breaker-threshold 'The agent counts as broken after this many failures in a row [default: 3]'
+            cand --breaker-cooldown 'From then until a run that needs it is let through to try; longer after each try that fails [default: 10m]'
             cand --isolation 'How much must be enforced: auto, strict or none [default: auto]'
             cand --view 'How the agent is given its view: auto, overlay or clone [default: auto]'
             cand --allow-write 'With --isolation strict: a further path that may be written (repeatable)'
@@ -82,6 +86,8 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --hold 'Keep an accepted result for `apply` or `discard` instead of applying it'
             cand --no-verify 'Run no verify command, also none of the configuration'
             cand --feedback 'Tell each further attempt why the one before failed, in the file $AGENTGUARD_FEEDBACK'
+            cand --breaker-self 'Do not start this run either while its own agent is broken'
+            cand --no-breaker 'Start this run whatever is broken; its end is counted all the same'
             cand --no-network 'No network but the loopback interface'
             cand -q 'Say nothing but errors'
             cand --quiet 'Say nothing but errors'
@@ -167,6 +173,51 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'agentguard;breaker'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand list 'List the breakers: state, since when, failures in a row, next probe, who is blocked'
+            cand reset 'Close a breaker and forget the failures'
+            cand trip 'Open a breaker, so that what needs the agent is not started'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'agentguard;breaker;list'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand --json 'Print one JSON array'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;breaker;reset'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand --all 'All that are open or have counted a failure'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;breaker;trip'= {
+            cand --for 'Until a run is let through to try [default: 10m]'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;breaker;help'= {
+            cand list 'List the breakers: state, since when, failures in a row, next probe, who is blocked'
+            cand reset 'Close a breaker and forget the failures'
+            cand trip 'Open a breaker, so that what needs the agent is not started'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'agentguard;breaker;help;list'= {
+        }
+        &'agentguard;breaker;help;reset'= {
+        }
+        &'agentguard;breaker;help;trip'= {
+        }
+        &'agentguard;breaker;help;help'= {
+        }
         &'agentguard;recover'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -218,10 +269,11 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand discard 'Drop the changes of a held run'
             cand undo 'Take a published run back: contents, modes and times are what they were before it'
             cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
+            cand breaker 'See which agents are broken, close their circuit breakers or open them'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
             cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
             cand doctor 'Try what this machine allows, and say what is missing and how to get it'
-            cand demo 'See it work: small agents through success, a partial write, a drift and a replay'
+            cand demo 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
             cand schema 'Print the JSON Schema of the run record'
             cand completions 'Print shell completions'
             cand man 'Print a man page'
@@ -242,6 +294,17 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;help;undo'= {
         }
         &'agentguard;help;diff'= {
+        }
+        &'agentguard;help;breaker'= {
+            cand list 'List the breakers: state, since when, failures in a row, next probe, who is blocked'
+            cand reset 'Close a breaker and forget the failures'
+            cand trip 'Open a breaker, so that what needs the agent is not started'
+        }
+        &'agentguard;help;breaker;list'= {
+        }
+        &'agentguard;help;breaker;reset'= {
+        }
+        &'agentguard;help;breaker;trip'= {
         }
         &'agentguard;help;recover'= {
         }

@@ -38,16 +38,18 @@ complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "apply" -d 'Ap
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "discard" -d 'Drop the changes of a held run'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "breaker" -d 'See which agents are broken, close their circuit breakers or open them'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "doctor" -d 'Try what this machine allows, and say what is missing and how to get it'
-complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift and a replay'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "schema" -d 'Print the JSON Schema of the run record'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "completions" -d 'Print shell completions'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "man" -d 'Print a man page'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l agent -d 'Name of the agent [default: the command\'s basename]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l label -d 'Attach a label to the record (repeatable)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l needs -d 'Agents whose results this run builds on: it is not started while one of them is broken (repeatable)' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l input -d 'Freeze this file, directory or glob before the agent starts (repeatable)' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l exclude -d 'Leave out of the inputs what matches (repeatable)' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l snapshot-limit -d 'Refuse a snapshot that would add more than this to the store [default: 4GiB]' -r
@@ -75,6 +77,8 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff -d
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff-max -d 'No wait is longer [default: 60s]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l retry-on -d 'After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas [default: clean_abort,partial_write]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-output -d 'Stop an agent that prints more' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l breaker-threshold -d 'The agent counts as broken after this many failures in a row [default: 3]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l breaker-cooldown -d 'From then until a run that needs it is let through to try; longer after each try that fails [default: 10m]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l isolation -d 'How much must be enforced: auto, strict or none [default: auto]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l view -d 'How the agent is given its view: auto, overlay or clone [default: auto]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l allow-write -d 'With --isolation strict: a further path that may be written (repeatable)' -r -F
@@ -90,6 +94,8 @@ never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l hold -d 'Keep an accepted result for `apply` or `discard` instead of applying it'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-verify -d 'Run no verify command, also none of the configuration'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l feedback -d 'Tell each further attempt why the one before failed, in the file $AGENTGUARD_FEEDBACK'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l breaker-self -d 'Do not start this run either while its own agent is broken'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-breaker -d 'Start this run whatever is broken; its end is counted all the same'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-network -d 'No network but the loopback interface'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s q -l quiet -d 'Say nothing but errors'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s v -l verbose -d 'Say more about what is done'
@@ -162,6 +168,37 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -s z -d 'End
 complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l exit-code -d 'Exit with 1 if there are changes'
 complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l no-pager -d 'Do not pass the answer through a pager'
 complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and not __fish_seen_subcommand_from list reset trip help" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and not __fish_seen_subcommand_from list reset trip help" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and not __fish_seen_subcommand_from list reset trip help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and not __fish_seen_subcommand_from list reset trip help" -f -a "list" -d 'List the breakers: state, since when, failures in a row, next probe, who is blocked'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and not __fish_seen_subcommand_from list reset trip help" -f -a "reset" -d 'Close a breaker and forget the failures'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and not __fish_seen_subcommand_from list reset trip help" -f -a "trip" -d 'Open a breaker, so that what needs the agent is not started'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and not __fish_seen_subcommand_from list reset trip help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from list" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from list" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON array'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from reset" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from reset" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from reset" -l all -d 'All that are open or have counted a failure'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from reset" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from trip" -l for -d 'Until a run is let through to try [default: 10m]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from trip" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from trip" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from trip" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the breakers: state, since when, failures in a row, next probe, who is blocked'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from help" -f -a "reset" -d 'Close a breaker and forget the failures'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from help" -f -a "trip" -d 'Open a breaker, so that what needs the agent is not started'
+complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
 always\t'In any case'
@@ -197,19 +234,23 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand man" -l color -d '
 always\t'In any case'
 never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "log" -d 'List runs, newest first'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "show" -d 'Show all about one run'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "apply" -d 'Apply the changes of a held run to its workspace'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "discard" -d 'Drop the changes of a held run'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "doctor" -d 'Try what this machine allows, and say what is missing and how to get it'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift and a replay'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "schema" -d 'Print the JSON Schema of the run record'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "completions" -d 'Print shell completions'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "man" -d 'Print a man page'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff recover fsck doctor demo schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "log" -d 'List runs, newest first'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "show" -d 'Show all about one run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "apply" -d 'Apply the changes of a held run to its workspace'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "discard" -d 'Drop the changes of a held run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "breaker" -d 'See which agents are broken, close their circuit breakers or open them'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "doctor" -d 'Try what this machine allows, and say what is missing and how to get it'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "schema" -d 'Print the JSON Schema of the run record'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "completions" -d 'Print shell completions'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "man" -d 'Print a man page'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "list" -d 'List the breakers: state, since when, failures in a row, next probe, who is blocked'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "reset" -d 'Close a breaker and forget the failures'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "trip" -d 'Open a breaker, so that what needs the agent is not started'

@@ -10,6 +10,7 @@
 //!
 //! Values of the domain.
 //!
+//! - `breaker`: what is remembered of an agent so that whatever depends on it is not started while it is broken
 //! - `change`: What a run changed below its workspace: one line per path, and the listing that `output_hash` is taken
 //!   over
 //! - `digest`: the 32 bytes of a SHA-256, written as 64 lower-case hex digits everywhere a person can see it
@@ -31,6 +32,8 @@
 //!
 //! Pure decisions.
 //!
+//! - `breaker`: The circuit breaker as a pure state machine: closed, open for a cool-down, then half open, where one run at
+//!   a time goes through as a probe
 //! - `classify`: From a precise cause to the recovery pattern it calls for (the table at the head of the product
 //!   contract)
 //! - `exit_code`: The code agentguard exits with, from how a run ended: the one table behind the contract's
@@ -59,6 +62,7 @@
 //! - `run_ref`: how a person names a run on the command line
 //! - `standing`: What can still be decided about an ended run: a pure reading of its journal
 //! - `step`: The life of one attempt as a pure function: events in, one action out
+//! - `upstream`: What a run depends on, through what other agents were recorded to need; and the words of a refusal
 //!
 //! ## 2 · `sys`
 //!
@@ -114,6 +118,8 @@
 //!
 //! Bytes on disk, their formats and versions.
 //!
+//! - `breakers/`: Breakers on disk: what is remembered of agents between runs, under a lock; all of it is a fold of the run
+//!   log and is made anew from there where it is missing or damaged
 //! - `capture`: Captured output: the head in a file as it comes (so a killed supervisor leaves it), the tail in a
 //!   bounded ring that is written at the end
 //! - `change_set`: What a run changed below its workspace, kept in its directory (`changes`): the change set as JSON,
@@ -168,6 +174,8 @@
 //! - `attempt`: One attempt: staging is laid out, the agent is supervised to its end, and what came of it becomes one
 //!   event
 //! - `begin`: The first stage: the run gets its id, its directory, its mark among the living and its first event
+//! - `breaker`: The breakers on the road of a run: before anything is spawned it is asked whether what the run needs works,
+//!   and when the run is in the log its end is counted
 //! - `commit`: The commit: check, flush, write the intention, rename
 //! - `driver`: The driver: it knows the order of the stages, and nothing else
 //! - `ended`: `Life`, what every stage of a run owns while it lasts, and `Ended`, how any stage gives it up
@@ -205,6 +213,7 @@
 //!
 //! One file per subcommand: a request in, lower floors called, an answer written to the writer it is given.
 //!
+//! - `breaker`: which agents are broken and what waits for them; and a person's word on it
 //! - `decide`: decide on a held run, take a published one back
 //! - `demo`: the main job on nothing but this program and a shell
 //! - `diff/`: what a run changed, as a patch or a list; how two runs differ
@@ -227,6 +236,7 @@
 //! What was typed, what is shown, and the exit code.
 //!
 //! - `args`: The command line as it is typed
+//! - `breaker`: `agentguard breaker`: its subcommands, and where their answers go
 //! - `config`: Layers of configuration: `agentguard.toml` (`[defaults]`, `[agents.NAME]`) and `AGENTGUARD_<OPTION>`
 //! - `diff`: `agentguard diff`: its options, and where its answer goes
 //! - `dispatch`: From arguments to an exit code

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::breaker::BreakerArgs;
 use super::diff::DiffArgs;
 
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
@@ -68,6 +69,8 @@ pub enum Command {
     Undo(DecideArgs),
     /// Show what a run changed, as a patch; with two runs, how they differ
     Diff(DiffArgs),
+    /// See which agents are broken, close their circuit breakers or open them
+    Breaker(BreakerArgs),
     /// Finish or take back interrupted commits, write missing records, sweep leftovers
     #[command(
         after_long_help = "Examples:\n  agentguard recover\n\nExits with 1 if something could not be recovered; `run` and `replay` recover by themselves."
@@ -81,7 +84,7 @@ pub enum Command {
         after_long_help = "Examples:\n  agentguard doctor\n\nExits with 1 if an agent cannot be given a view at its project's own path."
     )]
     Doctor,
-    /// See it work: small agents through success, a partial write, a drift and a replay
+    /// See it work: small agents through success, a partial write, a drift, a replay and a cascade
     #[command(
         after_long_help = "Examples:\n  agentguard demo\n\nEverything happens in a temporary directory, which is removed at the end."
     )]
@@ -123,8 +126,8 @@ AGENTGUARD_USAGE (append JSON lines of tokens and cost), AGENTGUARD_RUN_ID, AGEN
 Every option can stand in agentguard.toml under [defaults] or [agents.NAME], and as AGENTGUARD_<OPTION>; a flag wins over the
 environment, that over [agents.NAME], that over [defaults].
 
-Exit codes: 0 published or nothing to publish; the agent's own 1-119; 120 rejected by the gate; 122 conflict; 124 timeout;
-125 agentguard failed or was called wrongly; 126/127 command not executable/not found; 128+N died of signal N.";
+Exit codes: 0 published or nothing to publish; the agent's own 1-119; 120 rejected by the gate; 121 not started, because what it needs is broken;
+122 conflict; 124 timeout; 125 agentguard failed or was called wrongly; 126/127 command not executable/not found; 128+N died of signal N.";
 
 /// `agentguard run`.
 #[derive(Debug, Default, Args)]
@@ -136,6 +139,9 @@ pub struct RunArgs {
     /// Attach a label to the record (repeatable)
     #[arg(long, value_name = "K=V", help_heading = "Naming")]
     pub label: Vec<String>,
+    /// Agents whose results this run builds on: it is not started while one of them is broken (repeatable)
+    #[arg(long, value_name = "NAME[,NAME]", help_heading = "Naming")]
+    pub needs: Vec<String>,
     /// Freeze this file, directory or glob before the agent starts (repeatable)
     #[arg(long, value_name = "PATH|GLOB", help_heading = "Inputs")]
     pub input: Vec<PathBuf>,
@@ -227,6 +233,18 @@ pub struct RunArgs {
     /// Stop an agent that prints more
     #[arg(long, value_name = "SIZE", help_heading = "Budget")]
     pub max_output: Option<String>,
+    /// The agent counts as broken after this many failures in a row [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Circuit breaker")]
+    pub breaker_threshold: Option<String>,
+    /// From then until a run that needs it is let through to try; longer after each try that fails [default: 10m]
+    #[arg(long, value_name = "TIME", help_heading = "Circuit breaker")]
+    pub breaker_cooldown: Option<String>,
+    /// Do not start this run either while its own agent is broken
+    #[arg(long, help_heading = "Circuit breaker")]
+    pub breaker_self: bool,
+    /// Start this run whatever is broken; its end is counted all the same
+    #[arg(long, conflicts_with = "breaker_self", help_heading = "Circuit breaker")]
+    pub no_breaker: bool,
     /// How much must be enforced: auto, strict or none [default: auto]
     #[arg(long, value_name = "LEVEL", help_heading = "Isolation")]
     pub isolation: Option<String>,

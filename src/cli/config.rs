@@ -13,9 +13,10 @@ use crate::rules::nearest::nearest;
 use crate::store::state_dir::CONFIG_NAME;
 
 /// Options that may stand in a layer: all of `run`, by their long names.
-pub const KEYS: [&str; 40] = [
+pub const KEYS: [&str; 45] = [
     "agent",
     "label",
+    "needs",
     "input",
     "exclude",
     "snapshot-limit",
@@ -46,6 +47,10 @@ pub const KEYS: [&str; 40] = [
     "retry-on",
     "feedback",
     "max-output",
+    "breaker-threshold",
+    "breaker-cooldown",
+    "breaker-self",
+    "no-breaker",
     "isolation",
     "view",
     "allow-write",

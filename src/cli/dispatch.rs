@@ -31,6 +31,7 @@ use crate::store::state_dir::StateDir;
 use crate::sys::host;
 
 use super::args::{Cli, Command, DecideArgs, LogArgs, LogFormat, ManifestSide, ReplayArgs, RunArgs, ShowArgs, When};
+use super::breaker::breaker_command;
 use super::diff::diff_command;
 use super::generated;
 use super::progress::Shown;
@@ -114,6 +115,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Apply(args) => decide_command(args, Purpose::Apply, state_dir, &mut out),
         Command::Discard(args) => decide_command(args, Purpose::Discard, state_dir, &mut out),
         Command::Undo(args) => decide_command(args, Purpose::Undo, state_dir, &mut out),
+        Command::Breaker(args) => breaker_command(args, state_dir, cli.color, &mut out),
         Command::Recover => health(recover::recover(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Fsck => health(fsck::fsck(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Doctor => health(doctor::doctor(&surroundings(state_dir)?, &mut out)?, &mut out),
@@ -169,6 +171,14 @@ fn tell(finished: &Finished, talk: Talk) {
     }
     if let Some(why) = &finished.unswept {
         say(&format!("agentguard: warning: the next command cleans up after this run: {}", escape(why.as_bytes())));
+    }
+    for warning in &finished.breakers.warnings {
+        say(&format!("agentguard: warning: {}", escape(warning.as_bytes())));
+    }
+    if talk.volume > Volume::Quiet {
+        for told in &finished.breakers.news {
+            say(&format!("agentguard: {}", escape(told.as_bytes())));
+        }
     }
     // Of an agent that fails by itself the exit code tells, as it would without agentguard.
     let failure = finished.record.error.as_ref().map(|error| error.kind);

@@ -28,12 +28,19 @@ pub fn man_pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut program = Cli::command();
     program.build();
     let mut pages = vec![("agentguard.1".to_owned(), page(program.clone())?)];
-    for subcommand in program.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
-        let name = format!("agentguard-{}", subcommand.get_name());
+    add_subcommands(&program, "agentguard", &mut pages)?;
+    Ok(pages)
+}
+
+/// The pages of a command's subcommands, and of theirs: each refers to those below it.
+fn add_subcommands(command: &clap::Command, above: &str, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        let name = format!("{above}-{}", subcommand.get_name());
         let titled = subcommand.clone().name(name.clone()).display_name(name.clone());
         pages.push((format!("{name}.1"), page(titled)?));
+        add_subcommands(subcommand, &name, pages)?;
     }
-    Ok(pages)
+    Ok(())
 }
 
 /// One man page by subcommand; `None` for the program's.

@@ -1,6 +1,7 @@
 //! Floor 6: what was typed, what is shown, and the exit code.
 
 pub mod args;
+pub mod breaker;
 pub mod config;
 pub mod diff;
 pub mod dispatch;

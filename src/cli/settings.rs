@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::cmd::run::{RunRequest, ViewWish, WorkspaceWish};
+use crate::model::breaker::{BreakerPolicy, Refusal};
 use crate::model::error_kind::{ErrorClass, ErrorKind};
 use crate::model::spec::{
     Budget, Feedback, GatePolicy, Hold, IsolationLevel, Network, OnConflict, OnDrift, OutputKind, RetryOn, RetryPolicy,
@@ -123,7 +124,7 @@ impl Layered<'_> {
     }
 }
 
-fn parse_duration(key: &str, text: &str) -> anyhow::Result<Duration> {
+pub(super) fn parse_duration(key: &str, text: &str) -> anyhow::Result<Duration> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| anyhow::anyhow!("--{key}: {text:?} is no duration ({error}): write e.g. 90s, 5m or 1h30m"))?;
     if duration.is_zero() {
@@ -194,6 +195,19 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         bail!("there is no further attempt to say that about: add --retries N");
     }
     let budget = Budget { max_output: layered.size("max-output", args.max_output)?, ..Budget::default() };
+    let default = BreakerPolicy::default();
+    let breaker = BreakerPolicy {
+        threshold: layered
+            .one("breaker-threshold", args.breaker_threshold)?
+            .map_or(Ok(default.threshold), |text| parse_threshold(&text))?,
+        cooldown: layered.duration("breaker-cooldown", args.breaker_cooldown)?.unwrap_or(default.cooldown),
+        refusal: match (layered.flag("no-breaker", args.no_breaker)?, layered.flag("breaker-self", args.breaker_self)?)
+        {
+            (true, _) => Refusal::Never,
+            (false, true) => Refusal::UpstreamAndSelf,
+            (false, false) => Refusal::Upstream,
+        },
+    };
     let workspace_typed = args.workspace.is_some();
     let (hold_typed, conflict_typed) = (args.hold, args.on_conflict.is_some());
     let passthrough_typed = !args.passthrough.is_empty();
@@ -233,6 +247,8 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         time,
         retry,
         budget,
+        needs: needs(layered.strings("needs", args.needs)?)?,
+        breaker,
         labels: labels(layered.strings("label", args.label)?)?,
         record_env: layered.strings("record-env", args.record_env)?,
     };
@@ -332,6 +348,28 @@ const KINDS: [ErrorKind; 17] = [
     ErrorKind::VerifyUnrunnable,
     ErrorKind::Expectation,
 ];
+
+fn parse_threshold(text: &str) -> anyhow::Result<u32> {
+    match text.parse() {
+        Ok(0) => bail!("--breaker-threshold: no failure is none to count: write 1 or more, or use --no-breaker"),
+        Ok(count) => Ok(count),
+        Err(_) => bail!("--breaker-threshold: {text:?} is no number"),
+    }
+}
+
+/// Names, each once, also where several stand in one value.
+fn needs(values: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for name in values.iter().flat_map(|value| value.split(',')).map(str::trim) {
+        if name.is_empty() {
+            bail!("--needs: an empty name names no agent");
+        }
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
 
 fn globs(key: &str, globs: Vec<String>) -> anyhow::Result<Vec<String>> {
     for glob in &globs {

@@ -1,5 +1,5 @@
 //! `agentguard demo`: the main job on nothing but this program and a shell. Small agents in a temporary project go
-//! through success, a partial write, a drift and a replay; each step shows the command a user would type and what
+//! through success, a partial write, a drift, a replay and a cascade; each step shows the command a user would type and what
 //! came of it, and the demo fails if anything came out otherwise.
 
 use std::io::Write;
@@ -41,7 +41,7 @@ struct Step {
     exit_code: i32,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 8] = [
     Step {
         title: "An agent writes a report. It is verified, then published in one rename.",
         arguments: &[
@@ -99,6 +99,27 @@ const STEPS: [Step; 6] = [
         title: "With a repaired command the same scenario passes; --commit publishes it.",
         arguments: &["replay", "@failed", "--commit", "--", "sh", "agents/report.sh"],
         exit_code: 0,
+    },
+    Step {
+        title: "An agent that fails in a row (here: once) is taken for broken.",
+        arguments: &[
+            "run",
+            "--agent",
+            "fetch",
+            "--breaker-threshold",
+            "1",
+            "--out",
+            "data",
+            "--",
+            "sh",
+            "agents/dies-half-way.sh",
+        ],
+        exit_code: 7,
+    },
+    Step {
+        title: "What needs it is not even started: no cascade.",
+        arguments: &["run", "--needs", "fetch", "--out", "site", "--", "sh", "agents/report.sh"],
+        exit_code: 121,
     },
     Step { title: "Every run is in the log.", arguments: &["log"], exit_code: 0 },
 ];

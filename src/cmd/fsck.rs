@@ -6,6 +6,7 @@ use crate::rules::recovery::decide;
 use crate::run::ended::chain;
 use crate::run::resolve::Surroundings;
 use crate::run::workspace::commit::read_plan;
+use crate::store::breakers::Breakers;
 use crate::store::change_set;
 use crate::store::journal;
 use crate::store::log::RunLog;
@@ -26,6 +27,7 @@ pub fn fsck(at: &Surroundings, out: &mut dyn Write) -> anyhow::Result<Health> {
     let runs = check_runs(&state, &mut problems);
     let store = SnapshotStore::at(state.path());
     problems.extend(store.check().into_iter().map(|problem| format!("{}: {}", problem.path.display(), problem.what)));
+    problems.extend(Breakers::at(&state).check());
     for problem in &problems {
         writeln!(out, "{}", render::escape(problem.as_bytes()))?;
     }

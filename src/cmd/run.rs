@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
+use crate::model::breaker::BreakerPolicy;
 use crate::model::spec::{
     Budget, GatePolicy, InputPolicy, InputSource, OnDrift, PublishPolicy, RetryPolicy, RunSpec, StagingBase, TimePolicy,
 };
@@ -61,6 +62,10 @@ pub struct RunRequest {
     pub retry: RetryPolicy,
     /// How much an attempt may use.
     pub budget: Budget,
+    /// Agents this run depends on.
+    pub needs: Vec<String>,
+    /// When the agent's breaker opens, and whether open ones refuse the run.
+    pub breaker: BreakerPolicy,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Further variables whose values are recorded.
@@ -179,7 +184,8 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         recorded_inputs: false,
         environment: recorded_environment(&request.record_env),
         labels: request.labels.clone(),
-        needs: Vec::new(),
+        needs: request.needs.clone(),
+        breaker: request.breaker,
         parent_run_id: parent_run(),
         replay_of: None,
     })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::breaker::BreakerPolicy;
 use super::error_kind::{ErrorClass, ErrorKind};
 use super::event::SnapshotRef;
 use super::run_id::RunId;
@@ -59,6 +60,9 @@ pub struct RunSpec {
     pub labels: BTreeMap<String, String>,
     /// Agents this run depends on.
     pub needs: Vec<String>,
+    /// When the agent's breaker opens, and whether open ones refuse the run.
+    #[serde(default)]
+    pub breaker: BreakerPolicy,
     /// The run whose agent started this one.
     pub parent_run_id: Option<RunId>,
     /// The run this one replays.

@@ -1,5 +1,6 @@
 //! Floor 1: pure decisions. No IO, no clock, no environment: time and randomness are parameters.
 
+pub mod breaker;
 pub mod classify;
 pub mod exit_code;
 pub mod expectation;
@@ -18,3 +19,4 @@ pub mod retry;
 pub mod run_ref;
 pub mod standing;
 pub mod step;
+pub mod upstream;

@@ -3,6 +3,7 @@
 //! Everything that can be refused has been refused before (`resolve`); from here on the run will be in the log.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::model::error_kind::ErrorKind;
 use crate::model::event::{Event, Header, Identity};
@@ -17,7 +18,9 @@ use crate::store::snapshot::{RootChange, fingerprint};
 use crate::store::state_dir::StateDir;
 use crate::sys::{clock, crash, host, identity};
 
+use super::breaker;
 use super::ended::{Life, Stage};
+use super::progress::Progress;
 
 /// A run that exists, and what its targets were when it began.
 #[derive(Debug)]
@@ -65,7 +68,14 @@ pub enum BeginError {
 }
 
 /// Begins a run.
-pub fn begin(state: &StateDir, spec: RunSpec, run_id: RunId) -> Result<Stage<Begun>, BeginError> {
+///
+/// It ends here if something that it needs is known to be broken.
+pub fn begin(
+    state: &StateDir,
+    spec: RunSpec,
+    run_id: RunId,
+    progress: &Arc<dyn Progress>,
+) -> Result<Stage<Begun>, BeginError> {
     let began = clock::stamp_now();
     let header = header(&spec, run_id);
     let (dir, alive) = RunDir::create(state, run_id).map_err(BeginError::Directory)?;
@@ -75,7 +85,7 @@ pub fn begin(state: &StateDir, spec: RunSpec, run_id: RunId) -> Result<Stage<Beg
     journal.append(Event::Started(Box::new(header))).map_err(BeginError::Journal)?;
     crash::point("run.started").map_err(BeginError::Struck)?;
     let life = Life { state: state.clone(), dir, alive, journal, spec };
-    Ok(observe_targets(life, began))
+    Ok(breaker::admit(life, progress).and_then(|life| observe_targets(life, began)))
 }
 
 fn header(spec: &RunSpec, run_id: RunId) -> Header {

@@ -106,7 +106,7 @@ async fn travel(
 ) -> Result<Stage<Committed>, RunError> {
     // Reserved before anything is promised: the record of a run that fills the disk still fits.
     crate::store::log::RunLog::at(state.path()).reserve();
-    let begun = match begin(state, spec, run_id)? {
+    let begun = match begin(state, spec, run_id, progress)? {
         Ok(begun) => begun,
         Err(ended) => return Ok(Err(ended)),
     };

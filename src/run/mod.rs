@@ -9,6 +9,7 @@
 pub mod attempt;
 pub mod attend;
 pub mod begin;
+pub mod breaker;
 pub mod commit;
 pub mod driver;
 pub mod ended;

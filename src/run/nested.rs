@@ -20,6 +20,8 @@ use crate::store::run_dir::RunDir;
 use crate::store::state_dir::StateDir;
 use crate::sys::clock;
 
+use super::breaker::count_recorded;
+
 /// Takes over what lies in the state directory `nested`. Idempotent: a run that is in the log already is not entered
 /// again.
 pub(super) fn adopt(state: &StateDir, nested: &Path, parent: RunId) -> io::Result<()> {
@@ -45,6 +47,7 @@ pub(super) fn adopt(state: &StateDir, nested: &Path, parent: RunId) -> io::Resul
         record.parent_run_id = record.parent_run_id.or(Some(parent));
         if record.run_id == run_id && !log.contains(&run_id).map_err(io::Error::other)? {
             let _repaired = log.append(&mut record).map_err(io::Error::other)?;
+            let _told = count_recorded(state, &own, &record, parent).map_err(io::Error::other)?;
         }
     }
     Ok(())

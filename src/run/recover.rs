@@ -21,6 +21,7 @@ use crate::store::state_dir::StateDir;
 use crate::store::transaction::{self, ApplyError as ApplyWorkspaceError};
 use crate::sys::{clock, remove};
 
+use super::breaker::count_recorded;
 use super::ended::chain;
 use super::settle::{adopt_nested, sweep_outputs, sweep_staged};
 use super::workspace::commit::{read_plan, refused};
@@ -245,6 +246,11 @@ fn enter(state: &StateDir, dir: &RunDir, journal: &Journal, outputs: &[OutputTar
         let _repaired = log.append(&mut record).map_err(|error| chain(&error))?;
         // For people who look into the directory.
         let _ = dir.write_record(&record);
+    }
+    // A run that was taken up again after its end was counted when it ended.
+    if !journal.events().iter().any(|event| matches!(event, Event::Reopened(_))) {
+        // What it did to breakers is seen by whoever asks them next.
+        let _told = count_recorded(state, dir, &record, record.run_id).map_err(|error| chain(&error))?;
     }
     sweep_outputs(state, outputs, dir.run_id());
     sweep_staged(state, dir, journal.events());

@@ -16,6 +16,7 @@ use crate::store::trash;
 use crate::sys::{clock, crash, mount, remove};
 use crate::view::staging;
 
+use super::breaker::{self, Told};
 use super::commit::Committed;
 use super::ended::{Ended, Life, chain};
 use super::environment::NESTED_STATE;
@@ -34,6 +35,8 @@ pub struct Finished {
     pub repaired: Option<std::path::PathBuf>,
     /// What could not be removed; the next command tries again.
     pub unswept: Option<String>,
+    /// What its end did to the breaker of its agent, or of one that it needs.
+    pub breakers: Told,
 }
 
 /// A run that could not be settled. Its mark stays among the living, so the next command settles it.
@@ -110,11 +113,14 @@ pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
     // For people who look into the directory: the log is the truth, so a failure here is none of the run's.
     let _ = life.dir.write_record(&record);
     // The run is in the log: nothing that happens now changes what came of it. Its mark stays for the next command.
-    let swept = sweep(&life)
+    let mut breakers = Told::default();
+    let swept = breaker::count(&life.state, &record, &life.spec.breaker, record.run_id)
+        .map(|told| breakers = told)
         .map_err(|error| chain(&error))
+        .and_then(|()| sweep(&life).map_err(|error| chain(&error)))
         .and_then(|()| crash::point("settle.swept").map_err(|error| error.to_string()))
         .and_then(|()| life.alive.finish().map_err(|error| chain(&error)));
-    Ok(Finished { record, untouched: Vec::new(), repaired: appended.repaired, unswept: swept.err() })
+    Ok(Finished { record, untouched: Vec::new(), repaired: appended.repaired, unswept: swept.err(), breakers })
 }
 
 /// Runs inside this one come before it in the log. What cannot be taken over is lost with the view it belongs to.

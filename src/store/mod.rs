@@ -1,5 +1,6 @@
 //! Floor 3: bytes on disk, their formats and versions.
 
+pub mod breakers;
 pub mod capture;
 pub mod change_set;
 pub mod changes;

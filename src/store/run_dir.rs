@@ -222,6 +222,11 @@ impl Alive {
         Ok(held.map(|held| Self { path: path.to_path_buf(), _lock: held }))
     }
 
+    /// Whether the supervisor of a run is alive. A mark that cannot be looked at is taken for one that is held.
+    pub fn is_held(state: &StateDir, run_id: RunId) -> bool {
+        lock::is_held(&state.live().join(run_id.to_string())).unwrap_or(true)
+    }
+
     /// Marks an ended run as live again; `None` if it is marked already: somebody else has taken it up.
     pub fn mark(state: &StateDir, run_id: RunId) -> Result<Option<Self>, RunDirError> {
         let live = state.live().join(run_id.to_string());

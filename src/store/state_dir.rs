@@ -7,6 +7,7 @@
 //!   runs.jsonl    the run log
 //!   runs/<id>/    one directory per run
 //!   live/<id>     lock files: held by the supervisor of a run that is not settled
+//!   breakers/     what is remembered of agents that failed, and what agents need
 //!   trash/        displaced trees, removed once their readers have had time
 //!   snapshots/ cache/
 //! ```
@@ -192,6 +193,11 @@ impl StateDir {
     /// `live/`.
     pub fn live(&self) -> PathBuf {
         self.path.join("live")
+    }
+
+    /// `breakers/`.
+    pub fn breakers(&self) -> PathBuf {
+        self.path.join("breakers")
     }
 
     /// `trash/`.

@@ -50,6 +50,21 @@ pub fn take_abandoned(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Whether somebody holds the lock of a file; a file that is not there is held by nobody. The question is asked with a
+/// shared lock, for a moment: whoever wants the exclusive one in that moment takes its owner for alive.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockShared)) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Locks an open file or directory exclusively, waiting at most `patience`. `false`: still held by somebody else.
 pub fn lock_within(file: &File, patience: Duration) -> io::Result<bool> {
     let begun = Instant::now();

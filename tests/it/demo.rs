@@ -16,6 +16,7 @@ fn the_demo_plays_every_scene_and_cleans_up() {
         "$ agentguard replay @failed",
         "reproduced",
         "report/summary.md says \"Total: 280\"",
+        "blocked, nothing published: fetch (needed by this run) is broken",
         "All as it should be",
     ] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");

@@ -4,6 +4,8 @@ mod agent_process;
 mod attempts;
 mod bad_input;
 mod baseline;
+mod breaker;
+mod breaker_model;
 mod conflicts;
 mod damage;
 mod demo;

@@ -141,6 +141,7 @@ impl Trees {
             }),
             view: ViewPolicy::default(),
             on_drift: OnDrift::Record,
+            breaker: agentguard::model::breaker::BreakerPolicy::default(),
             recorded_inputs: false,
             environment: BTreeMap::new(),
             labels: BTreeMap::new(),

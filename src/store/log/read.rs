@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{RunLog, backward};
+use crate::model::breaker::Ending;
 use crate::model::{ErrorClass, RunId, RunRecord, Status, Text, Timestamp};
 
 /// The log could not be read.
@@ -75,6 +76,11 @@ impl Line {
 
     /// The part of the record that tells runs apart: cheaper than the whole, and the whole line must still be JSON.
     pub fn head(&self) -> Result<LineHead, Damage> {
+        self.parse()
+    }
+
+    /// The part of the record that breakers look at.
+    pub fn ending(&self) -> Result<Ending, Damage> {
         self.parse()
     }
 
