@@ -76,6 +76,11 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l retries -d
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff -d 'The longest wait before the second attempt, doubled for each further one; any time up to it is waited [default: 1s]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff-max -d 'No wait is longer [default: 60s]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l retry-on -d 'After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas [default: clean_abort,partial_write]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l nice -d 'Be so much nicer to others than agentguard was started (1 to 19)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l memory -d 'Address space of each of the agent\'s processes' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l pids -d 'Processes of the agent\'s user; root is not held to it' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l stdin -d 'Where standard input comes from: inherit, null or a file [default: inherit]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l tty -d 'Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-output -d 'Stop an agent that prints more' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l breaker-threshold -d 'The agent counts as broken after this many failures in a row [default: 3]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l breaker-cooldown -d 'From then until a run that needs it is let through to try; longer after each try that fails [default: 10m]' -r

@@ -230,6 +230,21 @@ pub struct RunArgs {
     /// Tell each further attempt why the one before failed, in the file $AGENTGUARD_FEEDBACK
     #[arg(long, help_heading = "Retries")]
     pub feedback: bool,
+    /// Be so much nicer to others than agentguard was started (1 to 19)
+    #[arg(long, value_name = "N", help_heading = "Budget")]
+    pub nice: Option<String>,
+    /// Address space of each of the agent's processes
+    #[arg(long, value_name = "SIZE", help_heading = "Budget")]
+    pub memory: Option<String>,
+    /// Processes of the agent's user; root is not held to it
+    #[arg(long, value_name = "N", help_heading = "Budget")]
+    pub pids: Option<String>,
+    /// Where standard input comes from: inherit, null or a file [default: inherit]
+    #[arg(long, value_name = "inherit|null|FILE", help_heading = "Streams")]
+    pub stdin: Option<PathBuf>,
+    /// Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]
+    #[arg(long, value_name = "WHEN", help_heading = "Streams")]
+    pub tty: Option<String>,
     /// Stop an agent that prints more
     #[arg(long, value_name = "SIZE", help_heading = "Budget")]
     pub max_output: Option<String>,

@@ -13,7 +13,7 @@ use crate::rules::nearest::nearest;
 use crate::store::state_dir::CONFIG_NAME;
 
 /// Options that may stand in a layer: all of `run`, by their long names.
-pub const KEYS: [&str; 45] = [
+pub const KEYS: [&str; 50] = [
     "agent",
     "label",
     "needs",
@@ -47,6 +47,11 @@ pub const KEYS: [&str; 45] = [
     "retry-on",
     "feedback",
     "max-output",
+    "nice",
+    "memory",
+    "pids",
+    "stdin",
+    "tty",
     "breaker-threshold",
     "breaker-cooldown",
     "breaker-self",

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::cmd::run::{RunRequest, ViewWish, WorkspaceWish};
+use crate::cmd::run::{RunRequest, StdinWish, ViewWish, WorkspaceWish};
 use crate::model::breaker::{BreakerPolicy, Refusal};
 use crate::model::error_kind::{ErrorClass, ErrorKind};
 use crate::model::spec::{
     Budget, Feedback, GatePolicy, Hold, IsolationLevel, Network, OnConflict, OnDrift, OutputKind, RetryOn, RetryPolicy,
-    StagingBase, TimePolicy, ViewKind,
+    StagingBase, TimePolicy, Tty, ViewKind,
 };
 use crate::model::{ByteSize, Text};
 use crate::rules::nearest::nearest;
@@ -194,7 +194,17 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
     if retry.retries == 0 && (asks_about_retries || args.feedback) {
         bail!("there is no further attempt to say that about: add --retries N");
     }
-    let budget = Budget { max_output: layered.size("max-output", args.max_output)?, ..Budget::default() };
+    let budget = Budget {
+        max_output: layered.size("max-output", args.max_output)?,
+        nice: layered.one("nice", args.nice)?.map(|text| parse_nice(&text)).transpose()?,
+        memory: layered.size("memory", args.memory)?,
+        pids: layered.one("pids", args.pids)?.map(|text| parse_count("pids", &text)).transpose()?,
+    };
+    let stdin = match args.stdin {
+        Some(typed) => Some(typed),
+        None => layered.path("stdin", None)?,
+    };
+    let tty = word("tty", layered.one("tty", args.tty)?, &TTYS)?.unwrap_or_default();
     let default = BreakerPolicy::default();
     let breaker = BreakerPolicy {
         threshold: layered
@@ -247,6 +257,8 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         time,
         retry,
         budget,
+        stdin: stdin_wish(stdin),
+        tty,
         needs: needs(layered.strings("needs", args.needs)?)?,
         breaker,
         labels: labels(layered.strings("label", args.label)?)?,
@@ -295,6 +307,25 @@ fn parse_when(key: &str, text: &str) -> anyhow::Result<When> {
 
 fn parse_count(key: &str, text: &str) -> anyhow::Result<u64> {
     text.parse().map_err(|_| anyhow::anyhow!("--{key}: {text:?} is no number"))
+}
+
+const TTYS: [(&str, Tty); 3] = [("auto", Tty::Auto), ("always", Tty::Always), ("never", Tty::Never)];
+
+/// A file that is called like a word has a slash: `./null`.
+fn stdin_wish(text: Option<PathBuf>) -> StdinWish {
+    match text {
+        None => StdinWish::Inherit,
+        Some(text) if text.as_os_str() == "inherit" => StdinWish::Inherit,
+        Some(text) if text.as_os_str() == "null" => StdinWish::Null,
+        Some(path) => StdinWish::File(path),
+    }
+}
+
+fn parse_nice(text: &str) -> anyhow::Result<i32> {
+    match text.parse() {
+        Ok(nice @ 1..=19) => Ok(nice),
+        _ => bail!("--nice: {text:?} is none of 1 to 19"),
+    }
 }
 
 /// Classes and kinds, separated by commas; none: the default.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use anyhow::{Context as _, bail};
 
 use crate::model::breaker::BreakerPolicy;
 use crate::model::spec::{
-    Budget, GatePolicy, InputPolicy, InputSource, OnDrift, PublishPolicy, RetryPolicy, RunSpec, StagingBase, TimePolicy,
+    Budget, GatePolicy, InputPolicy, InputSource, OnDrift, PublishPolicy, RetryPolicy, RunSpec, StagingBase,
+    TimePolicy, Tty,
 };
 use crate::model::{ByteSize, RunId, Text};
 use crate::run::driver::{Connections, drive};
@@ -62,6 +64,10 @@ pub struct RunRequest {
     pub retry: RetryPolicy,
     /// How much an attempt may use.
     pub budget: Budget,
+    /// Where the agent's standard input comes from.
+    pub stdin: StdinWish,
+    /// Whether it runs on a terminal of its own.
+    pub tty: Tty,
     /// Agents this run depends on.
     pub needs: Vec<String>,
     /// When the agent's breaker opens, and whether open ones refuse the run.
@@ -70,6 +76,33 @@ pub struct RunRequest {
     pub labels: BTreeMap<String, String>,
     /// Further variables whose values are recorded.
     pub record_env: Vec<String>,
+}
+
+/// Where standard input comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StdinWish {
+    /// From wherever agentguard's own comes.
+    Inherit,
+    /// Nothing is there to read.
+    Null,
+    /// From a file.
+    File(PathBuf),
+}
+
+impl StdinWish {
+    fn plan(&self) -> anyhow::Result<StdinPlan> {
+        match self {
+            Self::Inherit => Ok(StdinPlan::observe()),
+            Self::Null => Ok(StdinPlan::Nothing),
+            Self::File(path) => {
+                let file = File::open(path).with_context(|| format!("--stdin: cannot read {path:?}"))?;
+                if !file.metadata().with_context(|| format!("--stdin: cannot look at {path:?}"))?.is_file() {
+                    bail!("--stdin: {path:?} is no regular file: write inherit, null or the path of a file");
+                }
+                Ok(StdinPlan::File(file))
+            }
+        }
+    }
 }
 
 /// Finds project, state directory and home around the current directory.
@@ -106,10 +139,10 @@ fn resolve_state(path: &Path) -> PathBuf {
 /// Runs the request. An error means that no run is in the log because of it, or not yet; it says which.
 pub fn run(request: &RunRequest, progress: &Arc<dyn Progress>) -> anyhow::Result<Finished> {
     let spec = specify(request)?;
+    let stdin = request.stdin.plan()?;
     let state = StateDir::open_or_create(&request.at.state)?;
     report_recovered(&recover(&state), progress);
-    let connect =
-        |_: &_| Ok(Connections { stdin: StdinPlan::observe(), stdout: Passing::ToStdout, stderr: Passing::ToStderr });
+    let connect = move |_: &_| Ok(Connections { stdin, stdout: Passing::ToStdout, stderr: Passing::ToStderr });
     Ok(drive(&state, clock::new_run_id(), spec, connect, progress)?)
 }
 
@@ -177,6 +210,7 @@ fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         time: request.time,
         retry: request.retry.clone(),
         budget: request.budget,
+        tty: request.tty,
         publish: PublishPolicy::Commit,
         workspace,
         view,

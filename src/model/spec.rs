@@ -40,6 +40,9 @@ pub struct RunSpec {
     /// How much an attempt may use.
     #[serde(default)]
     pub budget: Budget,
+    /// Whether the agent runs on a terminal of its own.
+    #[serde(default)]
+    pub tty: Tty,
     /// What becomes of an accepted result.
     pub publish: PublishPolicy,
     /// The directory that the agent changes in place; `None` in publish mode.
@@ -314,6 +317,19 @@ pub enum Feedback {
     No,
     /// In a file.
     File,
+}
+
+/// Whether an agent runs on a pseudoterminal of its own, through which its output is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tty {
+    /// If agentguard's three streams are a terminal.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// Its streams are pipes.
+    Never,
 }
 
 /// How much an attempt may use.

@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep_until};
 
 use crate::model::spec::TimePolicy;
@@ -11,8 +12,10 @@ use crate::rules::step::{Action, AttemptEvent, AttemptOutcome, AttemptState, Pro
 use crate::sys::descendants::{self, Swept};
 use crate::sys::inside::{Running, Told, Voice};
 use crate::sys::process::{self, Ended};
+use crate::sys::pty::RawTerminal;
 use crate::sys::terminal::Foreground;
 
+use super::own_terminal::OwnTerminal;
 use super::processes::Processes;
 use super::signals::Signals;
 use super::using::{INTERVAL, Sample, Using};
@@ -29,6 +32,8 @@ pub struct Attending<'a> {
     pub using: &'a Using,
     /// The terminal that it has.
     pub foreground: Option<&'a Foreground>,
+    /// The terminal that it has of its own; then the caller's stays with agentguard.
+    pub own: Option<&'a OwnTerminal>,
     /// What it was started with.
     pub processes: &'a Processes,
 }
@@ -164,6 +169,7 @@ async fn until_it_ends(child: &Running, voice: &mut Voice, attending: &Attending
     let mut looking = Looking::new(child, attending);
     let mut state = AttemptState::Running;
     let mut over_output = false;
+    let mut resizes = attending.own.and_then(OwnTerminal::resizes);
     loop {
         let limit = timers.limit();
         let event = tokio::select! {
@@ -171,12 +177,20 @@ async fn until_it_ends(child: &Running, voice: &mut Voice, attending: &Attending
             told = voice.next() => match told {
                 Told::Ended(end) => AttemptEvent::Exited(process_end(end)),
                 Told::Stopped => {
-                    looking.active += timers.pause(|| suspend_together(child, attending.foreground));
+                    looking.active += timers.pause(|| suspend_together(child, attending));
                     continue;
                 }
                 Told::Done(_) | Told::Lost => return End::Unknown(state.stopped()),
             },
             signal = signals.next() => AttemptEvent::Signalled(signal),
+            () = stopping_key(attending.own) => {
+                child.stop();
+                continue;
+            }
+            () = resized(&mut resizes) => {
+                attending.own.iter().for_each(|own| own.resize());
+                continue;
+            }
             () = attending.using.printed.over(), if !over_output => {
                 over_output = true;
                 AttemptEvent::Reached(StopCause::Output)
@@ -211,6 +225,22 @@ async fn until_it_ends(child: &Running, voice: &mut Voice, attending: &Attending
             }
             Action::Finish(outcome) => return End::Known(outcome),
         }
+    }
+}
+
+async fn stopping_key(own: Option<&OwnTerminal>) {
+    match own {
+        Some(own) => own.suspend.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn resized(resizes: &mut Option<Signal>) {
+    match resizes {
+        Some(resizes) => {
+            resizes.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -250,10 +280,15 @@ fn look_after_it(child: &mut Running, processes: &Processes) -> Swept {
 }
 
 /// Ctrl-Z stopped the agent: give the shell its terminal, stop too, and go on together.
-fn suspend_together(child: &Running, foreground: Option<&Foreground>) {
-    let Some(foreground) = foreground else { return };
+fn suspend_together(child: &Running, attending: &Attending<'_>) {
+    let Some(foreground) = attending.foreground else { return };
+    let raw = attending.own.and_then(|own| own.raw.as_ref());
+    raw.into_iter().for_each(RawTerminal::restore);
     foreground.take_back();
     process::stop_self();
+    raw.into_iter().for_each(RawTerminal::make_raw);
+    // It may have another size by now.
+    attending.own.iter().for_each(|own| own.resize());
     child.resume();
 }
 

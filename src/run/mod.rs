@@ -18,6 +18,7 @@ pub mod judge;
 mod lay_out;
 mod layer;
 mod nested;
+mod own_terminal;
 pub mod processes;
 pub mod progress;
 pub mod recover;

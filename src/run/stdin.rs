@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -27,6 +28,8 @@ pub enum StdinPlan {
     Beside(u64),
     /// Passed through a pipe, kept on the way: first what an earlier attempt was given already.
     Through(Given),
+    /// A file; what it holds is read a second time from its beginning before the agent starts.
+    File(File),
     /// What an earlier run had.
     Recorded(File),
     /// A replay of a run that had none.
@@ -51,7 +54,7 @@ impl StdinPlan {
         Ok(match self {
             Self::Inherit | Self::Beside(_) => ChildStdin::Inherit,
             Self::Through(_) => ChildStdin::Pipe,
-            Self::Recorded(file) => ChildStdin::File(file.try_clone()?),
+            Self::File(file) | Self::Recorded(file) => ChildStdin::File(file.try_clone()?),
             Self::Nothing => ChildStdin::Null,
         })
     }
@@ -75,7 +78,7 @@ impl StdinPlan {
             Self::Beside(offset) => {
                 rustix::fs::seek(rustix::stdio::stdin(), rustix::fs::SeekFrom::Start(*offset))?;
             }
-            Self::Recorded(file) => io::Seek::rewind(file)?,
+            Self::File(file) | Self::Recorded(file) => io::Seek::rewind(file)?,
             Self::Through(given) => match kept {
                 None => given.before.clear(),
                 Some(Kept { digest: Some(_), .. }) => given.before = std::fs::read(dir.join("stdin"))?,
@@ -153,12 +156,11 @@ impl Keep {
 }
 
 /// Reads the regular file on descriptor 0 from an offset, without moving the one that the agent shares.
-pub fn keep_beside(path: &Path, mut offset: u64) -> io::Result<Option<Kept>> {
-    let stdin = rustix::stdio::stdin();
+pub fn keep_beside(path: &Path, from: BorrowedFd<'_>, mut offset: u64) -> io::Result<Option<Kept>> {
     let mut keep = Keep::into(path);
     let mut buffer = vec![0_u8; 64 * 1024];
     loop {
-        let count = rustix::io::retry_on_intr(|| rustix::io::pread(stdin, &mut buffer, offset))?;
+        let count = rustix::io::retry_on_intr(|| rustix::io::pread(from, &mut buffer, offset))?;
         if count == 0 || keep.size > KEPT_BYTES {
             return Ok(keep.finish());
         }

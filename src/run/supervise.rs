@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -17,13 +17,15 @@ use crate::store::capture::{Capture, KEPT_BYTES};
 use crate::sys::descendants::Swept;
 use crate::sys::descriptor::Flag;
 use crate::sys::inside::{FailedStep, InsideError, Running};
-use crate::sys::process::{ChildStdout, Launch};
+use crate::sys::process::{ChildStdout, Launch, Limits};
+use crate::sys::pty::{relay_terminal, type_input};
 use crate::sys::relay::{Passing, RelayEnd, relay_input, relay_output};
 use crate::sys::terminal::Terminal;
 
 use super::attend::{Attended, Attending, attend};
 use super::ended::Life;
 use super::environment::AttemptPlaces;
+use super::own_terminal::OwnTerminal;
 use super::processes::Processes;
 use super::progress::{Progress, Warning};
 use super::scene::{Scene, SceneError};
@@ -108,25 +110,36 @@ pub async fn watch(
     };
     let argv: Vec<OsString> = places.arguments(&life.spec.command);
     // Before the agent starts: it may change the file it is given.
-    let beside = match streams.stdin {
-        StdinPlan::Beside(offset) => keep_beside(&life.dir.join("stdin"), offset).unwrap_or_else(|error| {
-            progress.warn(Warning(format!("standard input was not kept for replay: {error}")));
-            None
-        }),
+    let beside = match &streams.stdin {
+        StdinPlan::Beside(offset) => Some((rustix::stdio::stdin(), *offset)),
+        StdinPlan::File(file) => Some((file.as_fd(), 0)),
         _ => None,
     };
+    let beside = beside.and_then(|(from, offset)| {
+        keep_beside(&life.dir.join("stdin"), from, offset).unwrap_or_else(|error| {
+            progress.warn(Warning(format!("standard input was not kept for replay: {error}")));
+            None
+        })
+    });
+    let (own, theirs) = OwnTerminal::of(&life.spec, streams, &terminal)?.unzip();
     let launch = Launch {
         argv: &argv,
         cwd: life.spec.cwd.as_path(),
         environment: &places.variables(&recorded),
         stdin: streams.stdin.child()?,
-        stdout: ChildStdout::Pipes,
+        stdout: theirs.map_or(ChildStdout::Pipes, ChildStdout::Terminal),
         terminal: &terminal,
+        limits: Limits {
+            nice: life.spec.budget.nice,
+            memory: life.spec.budget.memory.map(|size| size.0),
+            pids: life.spec.budget.pids,
+        },
     };
     let (child, isolation) = processes.start_in(scene, &launch)?;
     let using = Using::of(life, scene, places);
     let time = &life.spec.time;
-    let attending = Attending { time, using: &using, foreground: terminal.given(), processes };
+    let attending = Attending { time, using: &using, foreground: terminal.given(), own: own.as_ref(), processes };
+    drop(launch);
     let supervised = supervise(life, places, child, streams, &attending, signals).await?;
     let Supervised { outcome, stdout, stderr, stdin, swept } = supervised;
     Ok(Watched { outcome, stdout, stderr, stdin: beside.or(stdin), isolation, swept })
@@ -158,7 +171,7 @@ async fn supervise(
     signals: &mut Signals,
 ) -> io::Result<Supervised> {
     // Without them the child is dropped, which ends it.
-    let relays = start_relays(life, places, &mut child, streams, &attending.using.printed)?;
+    let relays = start_relays(life, places, &mut child, streams, attending)?;
     let Attended { mut outcome, swept } = attend(child, attending, signals).await?;
     // Ctrl-C and Ctrl-\\ went to the agent's group alone: that it died of them says that somebody cancelled the run.
     if let (Some(_), None, ProcessEnd::Signal(signal @ (2 | 3))) = (attending.foreground, outcome.stopped, outcome.end)
@@ -205,18 +218,27 @@ fn start_relays(
     places: &AttemptPlaces,
     child: &mut Running,
     streams: &Streams,
-    printed: &Arc<Printed>,
+    attending: &Attending<'_>,
 ) -> io::Result<Relays> {
+    let printed = &attending.using.printed;
     let stop = Arc::new(Flag::new()?);
     let staged = streams
         .staged_stdout
         .as_ref()
         .map(|path| places.staging.as_ref().map_or_else(|| path.clone(), |staging| staging.path.join(path)));
-    let capture = |from: Option<OwnedFd>, passing, name: &str, staged| {
+    let capture = |from: Option<Source>, passing, name: &str, staged| {
         capture(from, passing, &life.dir.join(name), staged, printed, &stop)
     };
-    let stdout = capture(child.stdout.take(), streams.stdout, "stdout", staged.as_deref())?;
-    let stderr = capture(child.stderr.take(), streams.stderr, "stderr", None)?;
+    if let Some(own) = attending.own {
+        let from = Source::Terminal(own.ours.try_clone()?);
+        let stdout = capture(Some(from), streams.stdout, "stdout", staged.as_deref())?;
+        let (nothing, stderr) = oneshot::channel();
+        let _ = nothing.send(RelayEnd { bytes: 0, held_open: false, error: None });
+        let stdin = Some(type_for(own, streams, &life.dir.join("stdin"), &stop)?);
+        return Ok(Relays { stop, stdout, stderr, stdin });
+    }
+    let stdout = capture(child.stdout.take().map(Source::Pipe), streams.stdout, "stdout", staged.as_deref())?;
+    let stderr = capture(child.stderr.take().map(Source::Pipe), streams.stderr, "stderr", None)?;
     let stdin = match child.stdin.take() {
         Some(pipe) => {
             let given = if let StdinPlan::Through(given) = &streams.stdin { given.clone() } else { Given::default() };
@@ -227,8 +249,51 @@ fn start_relays(
     Ok(Relays { stop, stdout, stderr, stdin })
 }
 
+/// Where an agent's output comes from.
+enum Source {
+    /// A stream.
+    Pipe(OwnedFd),
+    /// Its own terminal.
+    Terminal(OwnedFd),
+}
+
+/// What the caller types, or feeds, is typed on the agent's own terminal.
+fn type_for(
+    own: &OwnTerminal,
+    streams: &Streams,
+    path: &Path,
+    stop: &Arc<Flag>,
+) -> io::Result<oneshot::Receiver<Option<Kept>>> {
+    let (report, end) = oneshot::channel();
+    let (to, stop, suspend) = (own.ours.try_clone()?, Arc::clone(stop), Arc::clone(&own.suspend));
+    let from = match &streams.stdin {
+        StdinPlan::File(file) | StdinPlan::Recorded(file) => OwnedFd::from(file.try_clone()?),
+        StdinPlan::Nothing => OwnedFd::from(std::fs::File::open("/dev/null")?),
+        StdinPlan::Inherit | StdinPlan::Beside(_) | StdinPlan::Through(_) => rustix::io::dup(rustix::stdio::stdin())?,
+    };
+    // What is typed is for this moment; what was fed is the run's input.
+    let mut keep = matches!(streams.stdin, StdinPlan::Through(_)).then(|| Keep::into(path));
+    std::thread::Builder::new().spawn(move || {
+        let typed = type_input(
+            &to,
+            &from,
+            &stop,
+            || suspend.notify_one(),
+            |bytes| {
+                if let Some(keep) = &mut keep {
+                    keep.write(bytes);
+                }
+            },
+        );
+        // A terminal that takes no more ends what the agent was given; that much it had.
+        drop(typed);
+        let _ = report.send(keep.and_then(Keep::finish));
+    })?;
+    Ok(end)
+}
+
 fn capture(
-    from: Option<OwnedFd>,
+    from: Option<Source>,
     passing: Passing,
     path: &Path,
     staged: Option<&Path>,
@@ -242,7 +307,7 @@ fn capture(
     let (stop, printed) = (Arc::clone(stop), Arc::clone(printed));
     std::thread::Builder::new().spawn(move || {
         let mut not_kept = None;
-        let mut end = relay_output(from, passing, &stop, |bytes| {
+        let sink = |bytes: &[u8]| {
             use std::io::Write as _;
             if let Some(staged) = &mut staged {
                 staged.write_all(bytes)?;
@@ -252,7 +317,11 @@ fn capture(
                 not_kept = kept.write(bytes).err();
             }
             printed.add(bytes.len())
-        });
+        };
+        let mut end = match from {
+            Source::Pipe(pipe) => relay_output(pipe, passing, &stop, sink),
+            Source::Terminal(terminal) => relay_terminal(&terminal, passing, &stop, sink),
+        };
         if end.error.is_none() {
             end.error = not_kept.or_else(|| kept.finish().err());
         }

@@ -17,7 +17,7 @@ use crate::rules::redact::redact_text;
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::store::capture::Capture;
 use crate::sys::descriptor::Flag;
-use crate::sys::process::{ChildStdin, ChildStdout, Launch};
+use crate::sys::process::{ChildStdin, ChildStdout, Launch, Limits};
 use crate::sys::relay::{Passing, relay_output};
 use crate::sys::terminal::Terminal;
 
@@ -132,6 +132,7 @@ async fn watch(check: &Check<'_>, processes: &mut Processes, signals: &mut Signa
         stdin: ChildStdin::Null,
         stdout: ChildStdout::File(File::from(writer)),
         terminal: &Terminal::None,
+        limits: Limits::default(),
     };
     let (child, _) = processes.start_in(&check.view.scene, &launch)?;
     // Its end of the pipe must be the only one.
@@ -147,7 +148,8 @@ async fn watch(check: &Check<'_>, processes: &mut Processes, signals: &mut Signa
     };
     let time = TimePolicy { timeout: check.timeout, idle_timeout: None, deadline: None, kill_after: check.kill_after };
     let using = Using::unlimited();
-    let attended = attend(child, &Attending { time: &time, using: &using, foreground: None, processes }, signals).await;
+    let attended =
+        attend(child, &Attending { time: &time, using: &using, foreground: None, own: None, processes }, signals).await;
     stop.raise();
     // It passes on what is in the pipe, to a file: it ends at once.
     let _ = relay.join();

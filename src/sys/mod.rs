@@ -27,6 +27,7 @@ pub mod mount;
 pub mod mount_table;
 pub mod overlay_layer;
 pub mod process;
+pub mod pty;
 pub mod relay;
 pub mod remove;
 pub mod rename;

@@ -3,9 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 
 use super::terminal::Terminal;
 
@@ -29,6 +31,8 @@ pub enum ChildStdout {
     Pipes,
     /// Both to one file.
     File(File),
+    /// All three streams are a pseudoterminal, which the child controls; this is its end.
+    Terminal(OwnedFd),
 }
 
 /// What to start.
@@ -46,6 +50,19 @@ pub struct Launch<'a> {
     pub stdout: ChildStdout,
     /// How the child is placed towards the terminal.
     pub terminal: &'a Terminal,
+    /// How much it may use.
+    pub limits: Limits,
+}
+
+/// What the kernel limits for a process and all that it starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Added to its niceness.
+    pub nice: Option<i32>,
+    /// Bytes of address space of each process (`RLIMIT_AS`).
+    pub memory: Option<u64>,
+    /// Processes of its user (`RLIMIT_NPROC`), which root is not held to.
+    pub pids: Option<u64>,
 }
 
 /// How a process ended: exactly one of the two is set.

@@ -105,7 +105,7 @@ fn ended_by_writer(pipe: &OwnedFd) -> io::Result<bool> {
     Ok(state[0].revents().contains(PollFlags::HUP) && in_pipe(pipe) == 0)
 }
 
-fn pass_on(passing: Passing, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn pass_on(passing: Passing, bytes: &[u8]) -> io::Result<()> {
     match passing {
         Passing::ToStdout => write_all(rustix::stdio::stdout(), bytes),
         Passing::ToStderr => write_all(rustix::stdio::stderr(), bytes),

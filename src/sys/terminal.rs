@@ -48,7 +48,9 @@ impl Terminal {
 fn shares_group(group: Pid) -> bool {
     let own = getpid().as_raw_nonzero().to_string();
     let Ok(processes) = std::fs::read_dir("/proc") else { return true };
-    processes.flatten().filter(|entry| entry.file_name().as_encoded_bytes() != own.as_bytes()).any(|entry| {
+    // Not `self`, which is this process under another name.
+    let is_other = |name: &[u8]| name.first().is_some_and(u8::is_ascii_digit) && name != own.as_bytes();
+    processes.flatten().filter(|entry| is_other(entry.file_name().as_encoded_bytes())).any(|entry| {
         let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         // After the name in parentheses, which may hold anything: state, parent, group.
         let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();

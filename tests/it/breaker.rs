@@ -227,7 +227,7 @@ fn what_is_not_the_agents_fault_is_not_counted_and_success_resets() {
     assert_eq!(child.wait().expect("waited").code(), Some(143));
     project.ag(&["replay", &project.records()[0].run_id.to_string()]).exits(0);
     project.run(&["--agent", "fetch", "--input", "/dev/null"], "true");
-    project.run(&["--agent", "fetch", "--isolation", "none"], "kill -9 $PPID");
+    project.run(&["--agent", "fetch", "--isolation", "none"], "kill -9 $(ps -o ppid= -p $PPID)");
     project.ag(&["recover"]).exits(0);
     let statuses: Vec<Status> = project.records().iter().skip(2).map(|record| record.status).collect();
     for status in [Status::Failed, Status::Cancelled, Status::Interrupted] {

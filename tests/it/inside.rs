@@ -9,7 +9,7 @@ use std::process::Command;
 
 use agentguard::model::spec::Network;
 use agentguard::sys::inside::{Access, Bind, InsideError, Layers, Step, Writes};
-use agentguard::sys::process::{ChildStdin, ChildStdout, Launch};
+use agentguard::sys::process::{ChildStdin, ChildStdout, Launch, Limits};
 use agentguard::sys::terminal::Terminal;
 use agentguard::view::overlay::{Bound, Changes, Confinement, Shown};
 
@@ -362,6 +362,7 @@ fn an_upper_layer_on_an_overlay_is_refused_by_name() {
         stdin: ChildStdin::Null,
         stdout: ChildStdout::Pipes,
         terminal: &Terminal::None,
+        limits: Limits::default(),
     };
     match starter().start(&steps).expect("started").go(&launch, &[Step::Overlay(second)]) {
         Err(InsideError::Step(failed)) => assert_eq!((failed.step.as_str(), failed.errno), ("overlay", libc::EINVAL)),
@@ -449,6 +450,7 @@ fn a_child_that_is_killed_before_it_is_the_agent_is_not_taken_for_one() {
         stdin: ChildStdin::Null,
         stdout: ChildStdout::Pipes,
         terminal: &Terminal::None,
+        limits: Limits::default(),
     };
     let mut waiting = starter().start(&[]).expect("started");
     let pid = waiting.pid().expect("alive");

@@ -431,7 +431,8 @@ fn a_child_that_outlives_the_agent_is_still_served() {
     let view = view();
     let done = view.outside().join("done");
     let script = format!(
-        "setsid sh -c \"sleep 0.05; mv -T dir moved && mv -T full empty && : > '{}'\" >/dev/null 2>&1 & exit 3",
+        "setsid sh -c \"touch started; sleep 0.05; mv -T dir moved && mv -T full empty && : > '{}'\" >/dev/null 2>&1 & \
+         while [ ! -e started ]; do sleep 0.01; done; exit 3",
         done.display()
     );
     assert_eq!(view.sh(&script).end.code, Some(3));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use agentguard::model::spec::Network;
 use agentguard::sys::inside::{Entered, InsideError, Running, Starter, Step};
-use agentguard::sys::process::{ChildStdin, ChildStdout, Ended, Launch};
+use agentguard::sys::process::{ChildStdin, ChildStdout, Ended, Launch, Limits};
 use agentguard::sys::terminal::Terminal;
 use agentguard::view::overlay::{Changes, Confinement, OverlayLayout, opening, steps};
 
@@ -118,6 +118,7 @@ impl View {
             stdin: ChildStdin::Null,
             stdout: ChildStdout::Pipes,
             terminal: &Terminal::None,
+            limits: Limits::default(),
         };
         if let Some(changes) = &self.layout.changes {
             // The kernel takes it once (`volatile`); its own directory in there is closed.

@@ -47,6 +47,7 @@ mod snapshot;
 mod staged_plan;
 mod supervision;
 mod support;
+mod terminal;
 mod transaction;
 mod transaction_conflicts;
 mod transaction_crashes;

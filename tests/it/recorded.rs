@@ -14,7 +14,7 @@ use agentguard::model::event::{
 use agentguard::model::record::{Mode, RunRecord};
 use agentguard::model::spec::{
     Budget, GatePolicy, Hold, InputPolicy, InputSource, OnConflict, OnDrift, PublishPolicy, RetryPolicy, RunSpec,
-    StagingBase, TimePolicy, ViewPolicy, WorkspacePolicy,
+    StagingBase, TimePolicy, Tty, ViewPolicy, WorkspacePolicy,
 };
 use agentguard::model::{ByteSize, EntryKind, Status, Text};
 use agentguard::store::change_set;
@@ -131,6 +131,7 @@ impl Trees {
             time: TimePolicy { timeout: None, idle_timeout: None, deadline: None, kill_after: Duration::from_secs(5) },
             retry: RetryPolicy::default(),
             budget: Budget::default(),
+            tty: Tty::Auto,
             publish: PublishPolicy::Commit,
             workspace: Some(WorkspacePolicy {
                 path: self.workspace().into(),

@@ -9,10 +9,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::fs::Mode;
-use rustix::process::{Pid, getpid, setpgid, umask};
+use rustix::process::{Pid, Resource, Rlimit, getpid, getrlimit, ioctl_tiocsctty, setpgid, setrlimit, setsid, umask};
 use rustix::termios::tcsetpgrp;
 
-use crate::sys::process::find_program;
+use crate::sys::process::{Limits, find_program};
 
 use super::init::{Birth, say};
 use super::plan::{Agent, Answer, Entered, FailedStep, Step, errno_of};
@@ -38,12 +38,16 @@ pub(super) fn live(making: Making<'_>, descriptors: Vec<OwnedFd>) -> i32 {
     let Ok([input, output, errors, verdict]) = <[OwnedFd; 4]>::try_from(descriptors) else { return ALONE };
     let mut prepare = || -> Result<(), FailedStep> {
         let failed = FailedStep::plain;
-        if agent.leads {
+        if agent.controls {
+            setsid().map_err(failed("session"))?;
+            ioctl_tiocsctty(&input).map_err(failed("controlling terminal"))?;
+        } else if agent.leads {
             setpgid(None, None).map_err(failed("process group"))?;
         }
         rustix::stdio::dup2_stdin(&input).map_err(failed("standard input"))?;
         rustix::stdio::dup2_stdout(&output).map_err(failed("standard output"))?;
         rustix::stdio::dup2_stderr(&errors).map_err(failed("standard error"))?;
+        limit(&agent.limits)?;
         steps::perform(steps, birth, &mut entered, helper)
     };
     if let Err(failed) = prepare() {
@@ -62,6 +66,26 @@ pub(super) fn live(making: Making<'_>, descriptors: Vec<OwnedFd>) -> i32 {
     let error = become_agent(&argv);
     let _ = rustix::io::write(&verdict, &errno_of(&error).to_le_bytes());
     ALONE
+}
+
+fn limit(limits: &Limits) -> Result<(), FailedStep> {
+    let failed = FailedStep::plain;
+    if let Some(nice) = limits.nice {
+        rustix::process::nice(nice).map_err(failed("--nice"))?;
+    }
+    let lower = |resource: Resource, to: u64| {
+        // Never more than it was.
+        let now = getrlimit(resource);
+        let least = |limit: Option<u64>| Some(limit.map_or(to, |limit| limit.min(to)));
+        setrlimit(resource, Rlimit { current: least(now.current), maximum: least(now.maximum) })
+    };
+    if let Some(bytes) = limits.memory {
+        lower(Resource::As, bytes).map_err(failed("--memory"))?;
+    }
+    if let Some(count) = limits.pids {
+        lower(Resource::Nproc, count).map_err(failed("--pids"))?;
+    }
+    Ok(())
 }
 
 fn set_surroundings(agent: &Agent) {

@@ -68,7 +68,7 @@ pub(super) fn live(socket: UnixStream, opening: &[Step], birth: Birth) -> i32 {
             }
             Ok(Order::Become(agent)) => return preparing.start(socket, *agent, descriptors),
             // There is nothing yet that could be told to end.
-            Ok(Order::Terminate | Order::Kill | Order::Resume) => {}
+            Ok(Order::Terminate | Order::Kill | Order::Stop | Order::Resume) => {}
             Err(_) => return 1,
         }
     }
@@ -159,7 +159,7 @@ impl Preparing {
             pid => {
                 drop(descriptors);
                 // From both sides: a signal may come before the agent has done it.
-                if let (true, Some(pid)) = (agent.leads, Pid::from_raw(pid)) {
+                if let (true, Some(pid)) = (agent.leads && !agent.controls, Pid::from_raw(pid)) {
                     let _ = setpgid(Some(pid), Some(pid));
                 }
                 // Out of a group that others share: what is sent to that is not for this process.
@@ -266,6 +266,7 @@ impl Watch {
         match serde_json::from_slice(&body) {
             Ok(Order::Terminate) => self.ask_to_end(),
             Ok(Order::Kill) => self.end_now(),
+            Ok(Order::Stop) => self.tell_agent(Signal::STOP),
             Ok(Order::Resume) => self.resume(),
             _ => {}
         }
@@ -285,10 +286,7 @@ impl Watch {
 
     fn end_now(&mut self) {
         self.hurry = true;
-        if let Some(agent) = self.agent {
-            let _ =
-                if self.leads { kill_process_group(agent, Signal::KILL) } else { kill_process(agent, Signal::KILL) };
-        }
+        self.tell_agent(Signal::KILL);
         let after = Instant::now() + if self.agent.is_some() { AFTER_KILL } else { Duration::ZERO };
         self.kill_at = Some(self.kill_at.map_or(after, |at| at.min(after)));
     }
@@ -299,7 +297,13 @@ impl Watch {
             // The terminal may be gone by now; the agent then reads its end.
             let _ = agent::take_terminal(agent);
         }
-        let _ = if self.leads { kill_process_group(agent, Signal::CONT) } else { kill_process(agent, Signal::CONT) };
+        self.tell_agent(Signal::CONT);
+    }
+
+    /// A signal for the agent's group, or for it alone where others share the group.
+    fn tell_agent(&self, signal: Signal) {
+        let Some(agent) = self.agent else { return };
+        let _ = if self.leads { kill_process_group(agent, signal) } else { kill_process(agent, signal) };
     }
 
     /// Takes away the status of every child that has ended, and tells of the agent's.

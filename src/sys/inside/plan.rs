@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Text;
+use crate::sys::process::Limits;
 
 /// One thing that is done on the way to the agent. Paths are the host's unless they lie under a mount that an earlier step made.
 ///
@@ -135,6 +136,8 @@ pub(super) enum Order {
     Terminate,
     /// Everything is killed.
     Kill,
+    /// The agent's group is stopped.
+    Stop,
     /// The agent's group goes on after a stop, and has the terminal if it had it.
     Resume,
 }
@@ -156,6 +159,10 @@ pub(super) struct Agent {
     pub(super) leads: bool,
     /// Whether its group is made the terminal's foreground group.
     pub(super) foreground: bool,
+    /// Whether its standard input is a terminal that it controls, in a session of its own.
+    pub(super) controls: bool,
+    /// How much it may use.
+    pub(super) limits: Limits,
 }
 
 /// What is said to the guard, one JSON line each.

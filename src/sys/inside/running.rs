@@ -80,6 +80,11 @@ impl Running {
         self.tell(&Order::Kill);
     }
 
+    /// Stops the agent's group.
+    pub fn stop(&self) {
+        self.tell(&Order::Stop);
+    }
+
     /// The agent goes on after a stop, with the terminal if it had it.
     pub fn resume(&self) {
         self.tell(&Order::Resume);

@@ -212,7 +212,9 @@ impl Waiting {
                 .collect(),
             umask: host::callers_umask().map(Mode::as_raw_mode),
             leads,
-            foreground: launch.terminal.given().is_some(),
+            foreground: launch.terminal.given().is_some() && !matches!(launch.stdout, ChildStdout::Terminal(_)),
+            controls: matches!(launch.stdout, ChildStdout::Terminal(_)),
+            limits: launch.limits,
         };
         let descriptors: Vec<BorrowedFd<'_>> = given.iter().map(|end| end.as_fd()).collect();
         self.order(&Order::Become(Box::new(agent)), &descriptors);
@@ -330,6 +332,11 @@ impl Ends {
                 (output, errors, Some(stdout), Some(stderr))
             }
             ChildStdout::File(file) => (file.try_clone()?.into(), file.try_clone()?.into(), None, None),
+            ChildStdout::Terminal(end) => (end.try_clone()?, end.try_clone()?, None, None),
+        };
+        let input = match &launch.stdout {
+            ChildStdout::Terminal(end) => end.try_clone()?,
+            ChildStdout::Pipes | ChildStdout::File(_) => input,
         };
         let (verdict, tell) = pipe()?;
         Ok(Self { given: [input, output, errors, tell], verdict, stdin, stdout, stderr })
