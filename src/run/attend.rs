@@ -2,6 +2,7 @@
 //! agents and verify commands.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
@@ -17,14 +18,17 @@ use crate::sys::terminal::Foreground;
 
 use super::own_terminal::OwnTerminal;
 use super::processes::Processes;
+use super::progress::{Progress, Warning};
 use super::signals::Signals;
 use super::using::{INTERVAL, Sample, Using};
 
 /// What cannot be killed by then (uninterruptible sleep) fails the run; the init process gives up a little earlier.
 const DEADLINE: Duration = Duration::from_secs(6);
 
+/// A pipe on which nothing came for so long makes one wonder.
+const PATIENCE_WITH_INPUT: Duration = Duration::from_secs(9);
+
 /// What is known of a process beforehand.
-#[derive(Debug)]
 pub struct Attending<'a> {
     /// How long it may take.
     pub time: &'a TimePolicy,
@@ -36,6 +40,8 @@ pub struct Attending<'a> {
     pub own: Option<&'a OwnTerminal>,
     /// What it was started with.
     pub processes: &'a Processes,
+    /// Who is told what seems to be wrong.
+    pub progress: Option<&'a Arc<dyn Progress>>,
 }
 
 /// What became of it, and of what it left behind.
@@ -134,6 +140,10 @@ struct Looking {
     looked: Instant,
     /// When it last was at work.
     active: Instant,
+    begun: Instant,
+    /// What it had used when it was suspected to wait for input; and whether that was said.
+    suspected: Option<Sample>,
+    said: bool,
 }
 
 impl Looking {
@@ -141,12 +151,30 @@ impl Looking {
         let now = Instant::now();
         let is_wanted = attending.time.idle_timeout.is_some();
         let last = if is_wanted { attending.using.sample(child.init()) } else { Sample::default() };
-        Self { last, looked: now, active: now }
+        Self { last, looked: now, active: now, begun: now, suspected: None, said: false }
+    }
+
+    /// Says, once, that it seems to wait for input. Whoever forgot to close a pipe would wait for ever without a word.
+    fn suspect(&mut self, child: &Running, attending: &Attending<'_>) {
+        let is_due = !self.said && self.begun.elapsed() >= PATIENCE_WITH_INPUT;
+        let Some(progress) = attending.progress.filter(|_| is_due && attending.using.may_wait_for_input()) else {
+            self.suspected = None;
+            return;
+        };
+        let sample = attending.using.sample(child.init());
+        if self.suspected.is_some_and(|before| !sample.is_active_since(&before, INTERVAL)) {
+            self.said = true;
+            let what =
+                "the agent seems to wait for standard input, a pipe from which nothing comes and that nobody closes";
+            progress.warn(Warning(format!("{what}: --stdin null or < /dev/null gives it none")));
+        }
+        self.suspected = Some(sample);
     }
 
     /// The limit that it has reached, and when to look again.
     fn look(&mut self, child: &Running, attending: &Attending<'_>) -> (Option<StopCause>, Instant) {
         let now = Instant::now();
+        self.suspect(child, attending);
         let mut cause = attending.using.check().err().map(|_| StopCause::Staged);
         if let Some(idle) = attending.time.idle_timeout {
             let sample = attending.using.sample(child.init());

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -138,7 +139,8 @@ pub async fn watch(
     let (child, isolation) = processes.start_in(scene, &launch)?;
     let using = Using::of(life, scene, places);
     let time = &life.spec.time;
-    let attending = Attending { time, using: &using, foreground: terminal.given(), own: own.as_ref(), processes };
+    let (foreground, own) = (terminal.given(), own.as_ref());
+    let attending = Attending { time, using: &using, foreground, own, processes, progress: Some(progress) };
     drop(launch);
     let supervised = supervise(life, places, child, streams, &attending, signals).await?;
     let Supervised { outcome, stdout, stderr, stdin, swept } = supervised;
@@ -242,7 +244,7 @@ fn start_relays(
     let stdin = match child.stdin.take() {
         Some(pipe) => {
             let given = if let StdinPlan::Through(given) = &streams.stdin { given.clone() } else { Given::default() };
-            Some(feed(pipe, given, &life.dir.join("stdin"), &stop)?)
+            Some(feed(pipe, given, &life.dir.join("stdin"), &attending.using.nothing_came, &stop)?)
         }
         None => None,
     };
@@ -331,16 +333,27 @@ fn capture(
     Ok(end)
 }
 
-fn feed(pipe: OwnedFd, given: Given, path: &Path, stop: &Arc<Flag>) -> io::Result<oneshot::Receiver<Option<Kept>>> {
+fn feed(
+    pipe: OwnedFd,
+    given: Given,
+    path: &Path,
+    nothing_came: &Arc<AtomicBool>,
+    stop: &Arc<Flag>,
+) -> io::Result<oneshot::Receiver<Option<Kept>>> {
     let (report, end) = oneshot::channel();
-    let stop = Arc::clone(stop);
+    let (stop, nothing_came) = (Arc::clone(stop), Arc::clone(nothing_came));
+    nothing_came.store(true, Ordering::Relaxed);
     let mut keep = Keep::into(path);
     std::thread::Builder::new().spawn(move || {
         let mut before = given.before;
         let mut untaken = given.untaken.lock().unwrap_or_else(PoisonError::into_inner);
         before.append(&mut untaken);
         // An error of the agent's pipe ends what it was given; that much it had.
-        let (left, _) = relay_input(pipe, before, &stop, |bytes| keep.write(bytes));
+        let (left, _) = relay_input(pipe, before, &stop, |bytes| {
+            nothing_came.store(false, Ordering::Relaxed);
+            keep.write(bytes);
+        });
+        nothing_came.store(false, Ordering::Relaxed);
         *untaken = left;
         drop(untaken);
         let _ = report.send(keep.finish());

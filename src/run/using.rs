@@ -1,9 +1,9 @@
 //! What a running attempt uses: what it prints, stages and computes, for its budgets and for whether it is idle.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -51,6 +51,8 @@ impl Printed {
 pub struct Using {
     /// What it prints.
     pub printed: Arc<Printed>,
+    /// Raised while its input is a pipe from which nothing has come and that nobody has closed.
+    pub nothing_came: Arc<AtomicBool>,
     /// Where it stages, if that can be counted while it runs.
     staged: Option<PathBuf>,
     most_files: Option<u64>,
@@ -85,6 +87,7 @@ impl Using {
         let has_room = disk::free(&disk).is_ok_and(|free| free > 4 * DISK_RESERVE_BYTES);
         Self {
             printed: Arc::new(Printed { most: budget.max_output.map(|size| size.0), ..Printed::default() }),
+            nothing_came: Arc::default(),
             staged,
             most_files: life.spec.gate.max_files,
             most_bytes: life.spec.gate.max_bytes.map(|size| size.0),
@@ -94,8 +97,8 @@ impl Using {
 
     /// Of a process without budgets.
     pub fn unlimited() -> Self {
-        let printed = Arc::default();
-        Self { printed, staged: None, most_files: None, most_bytes: None, disk: None }
+        let (printed, nothing_came) = Default::default();
+        Self { printed, nothing_came, staged: None, most_files: None, most_bytes: None, disk: None }
     }
 
     /// Whether there is something to look at now and then.
@@ -128,9 +131,9 @@ impl Using {
         }
     }
 
-    /// The directory that is counted, for messages.
-    pub fn staged(&self) -> Option<&Path> {
-        self.staged.as_deref()
+    /// Whether it may be waiting for input that never comes: nothing came, and it has not said anything.
+    pub fn may_wait_for_input(&self) -> bool {
+        self.nothing_came.load(Ordering::Relaxed) && self.printed.bytes.load(Ordering::Relaxed) == 0
     }
 }
 

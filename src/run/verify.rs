@@ -148,8 +148,12 @@ async fn watch(check: &Check<'_>, processes: &mut Processes, signals: &mut Signa
     };
     let time = TimePolicy { timeout: check.timeout, idle_timeout: None, deadline: None, kill_after: check.kill_after };
     let using = Using::unlimited();
-    let attended =
-        attend(child, &Attending { time: &time, using: &using, foreground: None, own: None, processes }, signals).await;
+    let attended = attend(
+        child,
+        &Attending { time: &time, using: &using, foreground: None, own: None, processes, progress: None },
+        signals,
+    )
+    .await;
     stop.raise();
     // It passes on what is in the pipe, to a file: it ends at once.
     let _ = relay.join();

@@ -191,3 +191,52 @@ fn limits_that_make_no_sense_are_refused_in_words() {
     refused(&["--retries", "2", "--retry-on", "cancelled"], "nothing to try again after");
     assert!(!project.state().join("runs.jsonl").exists(), "no run was made");
 }
+
+#[test]
+fn standard_input_is_what_was_asked_for() {
+    let project = Project::new();
+    project.write("file", "from a file\n");
+    let with = |options: &[&str], given: &[u8]| {
+        let arguments = [&["run", "--out", "o"], options, &["--", "sh", "-c", "cat"]].concat();
+        let mut command = project.command(&arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        feed(command.spawn().expect("spawned"), given)
+    };
+    assert_eq!(with(&["--stdin", "inherit"], b"piped").exits(0).text(), "piped");
+    assert_eq!(with(&["--stdin", "null"], b"piped").exits(0).text(), "");
+    assert_eq!(with(&["--stdin", "file"], b"piped").exits(0).text(), "from a file\n");
+    let run = project.last().run_id.to_string();
+    project.write("file", "changed since\n");
+    assert_eq!(project.ag(&["replay", &run]).exits(0).text(), "from a file\n", "a replay has what the run had");
+    with(&["--stdin", "missing"], b"").exits(125).says("--stdin: cannot read");
+    with(&["--stdin", "."], b"").exits(125).says("no regular file");
+}
+
+#[test]
+fn an_agent_that_waits_for_a_pipe_that_nobody_closes_is_told_of_after_ten_seconds() {
+    let project = Project::new();
+    let mut child = project
+        .command(&["run", "--out", "o", "--timeout", "12s", "--", "sh", "-c", "read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("spawned");
+    let held_open = child.stdin.take();
+    let outcome = Outcome::of(child.wait_with_output().expect("waited"));
+    drop(held_open);
+    outcome.exits(124).says("seems to wait for standard input");
+}
+
+#[test]
+fn niceness_and_limits_of_the_kernel_hold_for_all_that_the_agent_starts() {
+    let project = Project::new();
+    let script = "sh -c 'nice; ulimit -v; grep processes /proc/self/limits'";
+    let options = ["--out", "o", "--nice", "3", "--memory", "2GiB", "--pids", "500"];
+    let nice = rustix::process::getpriority_process(None).expect("niceness");
+    let outcome = project.run(&options, script).exits(0);
+    let told: Vec<String> = outcome.text().lines().map(str::to_owned).collect();
+    assert_eq!(told[..2], [(nice + 3).to_string(), (2 << 20).to_string()]);
+    assert!(told[2].contains(" 500 "), "{told:?}");
+    project.run(&["--out", "o", "--nice", "40"], "true").exits(125).says("none of 1 to 19");
+}
