@@ -107,6 +107,11 @@ pub fn relay_terminal(
 ) -> RelayEnd {
     let mut buffer = vec![0_u8; CHUNK_BYTES];
     let mut end = RelayEnd { bytes: 0, held_open: false, error: None };
+    // Also for who types: that waits until there is room.
+    if let Err(errno) = rustix::fs::fcntl_setfl(from, OFlags::RDWR | OFlags::NONBLOCK) {
+        end.error = Some(errno.into());
+        return end;
+    }
     loop {
         if matches!(wait(from.as_fd(), PollFlags::IN, stop), Ok(Ready::Flag)) {
             let mut last = [PollFd::new(from, PollFlags::IN)];
@@ -115,11 +120,8 @@ pub fn relay_terminal(
                 return end;
             }
         }
-        let count = match read(from, &mut buffer) {
-            Ok(0) => return end,
-            // Nobody has the other end.
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => return end,
-            Ok(count) => count,
+        let (count, is_over) = match read_all(from, &mut buffer) {
+            Ok(read) => read,
             Err(error) => {
                 end.error = Some(error);
                 return end;
@@ -131,7 +133,25 @@ pub fn relay_terminal(
             end.error = (!super::descriptor::is_broken_pipe(&error)).then_some(error);
             return end;
         }
+        if is_over {
+            return end;
+        }
     }
+}
+
+/// What is there now, up to the buffer's size: the kernel gives a page at a time. Whether nobody has the other end any more.
+fn read_all(from: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+    let mut count = 0;
+    while count < buffer.len() {
+        match rustix::io::read(from, &mut buffer[count..]) {
+            Ok(0) | Err(Errno::IO) => return Ok((count, true)),
+            Ok(more) => count += more,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok((count, false))
 }
 
 /// Types what comes from `from` on an agent's terminal, and at its end what stands for the end of input there, until
