@@ -59,6 +59,7 @@
 //!   the values of options and variables whose names say that they are secret
 //! - `reproduction`: Whether a replay reproduced its original: status, exit code and output hash, and which outputs
 //!   differ
+//! - `retry`: When a failed attempt is followed by another, and after how long
 //! - `run_ref`: how a person names a run on the command line
 //! - `standing`: What can still be decided about an ended run: a pure reading of its journal
 //! - `step`: The life of one attempt as a pure function: events in, one action out
@@ -73,6 +74,7 @@
 //! - `append_lock`: `flock(2)` on a file that exists only to be locked
 //! - `beneath`: Handles of directories (`O_PATH`): below a root, never through a symbolic link, out of the root or onto
 //!   another mount; or anywhere, by an absolute path of any length
+//! - `chance`: Chance, from the kernel
 //! - `clock`: Wall clock and randomness, read in one place so that the floors above can be given fixed ones
 //! - `copy`: Copying the bytes of one open file into another: shared blocks where the filesystem can, else by the
 //!   kernel, else through a buffer
@@ -82,6 +84,7 @@
 //! - `crash`: Named crash points: the places between two effects where a power cut or a full disk may strike
 //! - `descendants`: Processes that outlive the one they descend from: waited for, or killed
 //! - `descriptor`: Open descriptors: what kind standard input is, and an event descriptor that wakes a poll
+//! - `disk`: How much is there: room on a filesystem, files in a tree, processor time
 //! - `durable`: `fsync`, where something is relied on after a power cut, and nowhere else
 //! - `fixed`: Whether an inode may be renamed at all: the immutable and the append-only attribute refuse it
 //! - `hard_links`: Hard links that lead out of a tree: published as they are, a write to the result would write to
@@ -91,8 +94,7 @@
 //! - `host`: Who and where: host name, user name, umask
 //! - `identity`: Which object a path names: device, inode and modification time, read without following a symbolic
 //!   link
-//! - `inside/`: The inside of a view: this program, executed once more, enters namespaces, mounts what the agent is to
-//!   see, gives up what the agent must not have, and becomes the agent
+//! - `inside/`: The inside of a view, and the processes on the way to an agent: zygote, init, helper, agent
 //! - `interrupt`: SIGINT while another process has the user's attention
 //! - `lock`: `flock(2)`: locks that die with their holder
 //! - `metadata`: Giving a new object the owner, attributes, mode and time of the one it is a copy of
@@ -104,6 +106,9 @@
 //!   understands them
 //! - `process`: One child process in a process group of its own: spawned unchanged, waited for by pidfd, killed as a
 //!   group
+//! - `pty`: Pseudoterminals: one for an agent whose output is kept while it believes to be on a terminal, and the
+//!   caller's own terminal in raw mode meanwhile, so that every key reaches the agent's terminal, which makes signals
+//!   of some
 //! - `relay`: Moving bytes between an agent and the guard's own standard streams: byte-exact, unbuffered, never
 //!   waiting for a pipe that an orphan holds open
 //! - `remove`: Removing a tree that somebody else has built: any depth, any modes, any names, never through a
@@ -173,6 +178,7 @@
 //!
 //! - `attempt`: One attempt: staging is laid out, the agent is supervised to its end, and what came of it becomes one
 //!   event
+//! - `attend`: The loop beside a running process: the only place where sources meet
 //! - `begin`: The first stage: the run gets its id, its directory, its mark among the living and its first event
 //! - `breaker`: The breakers on the road of a run: before anything is spawned it is asked whether what the run needs works,
 //!   and when the run is in the log its end is counted
@@ -186,12 +192,16 @@
 //! - `layer`: The throwaway layer of publish mode: what the agent wrote beside staging
 //! - `nested`: Runs of agentguards that an agent started inside its view: they committed into that view only, and kept
 //!   their state in the run's private directory
+//! - `own_terminal`: The terminal that an agent has of its own while its output is kept
+//! - `processes`: What the processes of a run are started with: the zygote, and an init process that was made before
+//!   anybody knew what for
 //! - `progress`: What a run tells whoever is watching
 //! - `recover`: Recovery: runs whose supervisor is gone get their end
 //! - `resolve`: From what was typed to what it means: inputs and outputs are looked at, and everything that cannot be
 //!   carried out is refused here, before anything is spawned or created
 //! - `resolve_workspace`: From what was typed to what it means, for workspaces and views: what cannot be carried out
 //!   is refused here
+//! - `retrying`: From a failed attempt to the next: whether there is one, when, and what it is told of the one before
 //! - `scene`: How a process of a run sees the world: which view is tried, what it is made of, and what was in force in
 //!   the end
 //! - `seal`: After the agent: staging is read, hashed and counted
@@ -202,6 +212,8 @@
 //! - `stdin`: Standard input: inherited wherever possible, captured so that a replay has it
 //! - `supervise`: The supervision of one process: it is spawned, its streams are relayed and captured, and one loop
 //!   turns what happens into events for the pure `step`
+//! - `using`: What a running attempt uses: what it prints, stages and computes, for its budgets and for whether it is
+//!   idle
 //! - `verify`: The verify commands: each run by `sh -c` in the run's directory, on a throwaway copy of the sealed
 //!   result
 //! - `verify_view`: What the verify commands of a run see: the staged result at the place where it will be published,
