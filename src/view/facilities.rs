@@ -183,11 +183,15 @@ fn is_filtered() -> bool {
     status.lines().any(|line| line.split_once(':').is_some_and(|(key, mode)| key == "Seccomp" && mode.trim() == "2"))
 }
 
+/// Whether an overlay's changes can lie on a filesystem of this kind, as far as it is known beforehand.
+pub fn holds_layers(kind: &str) -> bool {
+    matches!(kind, "ext4" | "xfs" | "btrfs" | "tmpfs" | "f2fs")
+}
+
 /// An overlay's changes cannot lie on every filesystem.
 fn overlay_fix(why: &str, place: &Path) -> Option<String> {
     let kind = mount_table::mount_of(place).ok()?.fs_type;
-    let is_fine = matches!(&*kind, "ext4" | "xfs" | "btrfs" | "tmpfs" | "f2fs");
-    (why.starts_with("overlay") && !is_fine)
+    (why.starts_with("overlay") && !holds_layers(&kind))
         .then(|| format!("--state-dir DIR on another filesystem (this one is {kind}), or --view clone"))
 }
 
