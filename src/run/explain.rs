@@ -10,13 +10,13 @@ use rustix::fs::{Access as Rights, access};
 
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::spec::{IsolationLevel, OutputTarget, RunSpec};
-use crate::rules::exit_code::{GUARD_FAILED, NOT_EXECUTABLE, NOT_FOUND};
+use crate::rules::exit_code::{BLOCKED, GUARD_FAILED, NOT_EXECUTABLE, NOT_FOUND};
 use crate::store::run_dir::Alive;
 use crate::store::snapshot::{CaptureError, Counted, SnapshotStore};
 use crate::store::state_dir::{StateDir, StateDirError};
 use crate::sys::inside::{Access, Bind, Entered, InsideError, Starter, Step};
 use crate::sys::{clock, mount, mount_table, process};
-use crate::view::facilities::holds_layers;
+use crate::view::facilities::LayerPlace;
 use crate::view::staging;
 
 use super::breaker::Foresight;
@@ -41,9 +41,9 @@ pub struct Outlook {
     pub ways: Vec<(Way, Trial)>,
     /// If an overlay's changes would lie on a filesystem of which it is not known whether it holds them: its kind.
     pub doubtful_layer: Option<String>,
-    /// Whether the network can be closed, the view be entered and so on is in `ways`; this is the program.
+    /// What would be executed.
     pub program: Program,
-    /// Whether staging would lie beside the targets, because the state directory is on another filesystem.
+    /// Where staging would lie beside the targets, because the state directory is on another filesystem.
     pub staged_beside: Option<PathBuf>,
 }
 
@@ -63,7 +63,7 @@ pub enum Trial {
 pub enum Program {
     /// This file, as far as it can be told outside of the view.
     Found(PathBuf),
-    /// Not there, or not executable. In a workspace an attempt could only find what is there when it begins.
+    /// Not there, or not executable: why, and the code that the run would end with.
     Missing(Failure, i32),
 }
 
@@ -76,7 +76,7 @@ pub struct Refusal {
     pub code: i32,
 }
 
-/// The state directory could not be made or written.
+/// Nothing can be found out, or no run could begin.
 #[derive(Debug, thiserror::Error)]
 pub enum OutlookError {
     /// It cannot be used.
@@ -110,15 +110,16 @@ impl Outlook {
             .map_err(|errno| OutlookError::Closed { path: written.to_path_buf(), source: errno.into() })?;
         let snapshot = count(state_path, spec);
         let obstacle = obstacle(spec, |_, _| snapshot.as_ref().map_or(0, |counted| counted.foreign));
-        let ways = try_ways(&starter, spec, obstacle.as_ref());
         let kind = mount_table::mount_of(mount::nearest_existing(state_path)).map(|mounted| mounted.fs_type);
+        let kind = kind.unwrap_or_default();
+        let ways = try_ways(&starter, spec, obstacle.as_ref(), &kind);
         Ok(Self {
             abandoned: state.as_ref().map_or(0, abandoned),
             breakers: Foresight::of(state.as_ref(), spec).map_err(|error| chain(&error)),
             snapshot,
             obstacle,
             ways,
-            doubtful_layer: kind.ok().filter(|kind| !holds_layers(kind)),
+            doubtful_layer: (LayerPlace::of(&kind) == LayerPlace::Unknown).then_some(kind),
             program: program(spec),
             staged_beside: staged_beside(state_path, spec),
             state,
@@ -137,7 +138,7 @@ impl Outlook {
     pub fn refusal(&self) -> Option<Refusal> {
         let answers = self.breakers.iter().flat_map(|foresight| &foresight.answers);
         if let Some(failure) = answers.filter_map(|answer| answer.refusal.clone()).next() {
-            return Some(Refusal { failure, code: crate::rules::exit_code::BLOCKED });
+            return Some(Refusal { failure, code: BLOCKED });
         }
         if let Err(failure) = &self.snapshot {
             return Some(Refusal { failure: failure.clone(), code: GUARD_FAILED });
@@ -176,12 +177,19 @@ fn count(state_path: &Path, spec: &RunSpec) -> Result<Counted, Failure> {
     }
 }
 
-/// Each way is entered, as far as that leaves nothing behind; up to the first that works.
-fn try_ways(starter: &Starter, spec: &RunSpec, obstacle: Option<&Obstacle>) -> Vec<(Way, Trial)> {
+/// Each way is entered, as far as that leaves nothing behind; up to the first that works. `kind`: of the filesystem that
+/// the changes of an overlay would lie on.
+fn try_ways(starter: &Starter, spec: &RunSpec, obstacle: Option<&Obstacle>, kind: &str) -> Vec<(Way, Trial)> {
     let mut has_one = false;
     let mut tried = Vec::new();
     for way in ways(spec, obstacle) {
-        let trial = if has_one { Trial::NotNeeded } else { try_way(starter, spec, way) };
+        let trial = match way {
+            _ if has_one => Trial::NotNeeded,
+            Way::Overlay if LayerPlace::of(kind) == LayerPlace::Unfit => {
+                Trial::Refused(format!("the state directory's filesystem ({kind}) cannot hold its changes"))
+            }
+            way => try_way(starter, spec, way),
+        };
         has_one |= matches!(trial, Trial::Works(_));
         tried.push((way, trial));
     }

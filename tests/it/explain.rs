@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::project::{Outcome, Project, exact_state};
-use crate::workspace_scene::facilities;
+use crate::workspace_scene::{facilities, without_namespaces};
 
 /// Everything below a directory, its own times included, and the names in it.
 fn exact(top: &Path) -> Vec<String> {
@@ -125,6 +125,18 @@ fn the_view_that_is_told_is_the_one_that_the_run_has() {
         let told = text.lines().find(|line| line.contains("the agent would have this one")).expect("a way");
         assert!(told.trim().starts_with(&isolation.view), "{options:?}: {} {text}", isolation.view);
         assert_eq!(line(&text, "view", "in force"), isolation.level, "{options:?}: {text}");
+    }
+    // Where no namespace can be had.
+    let command = project.command(&["run", "--explain", "--", "true"]);
+    if let Some(mut without) = without_namespaces(&command) {
+        let text = Outcome::of(without.output().expect("runs")).exits(0).text();
+        let command = project.command(&["run", "--quiet", "--", "true"]);
+        let run = Outcome::of(without_namespaces(&command).expect("as before").output().expect("runs"));
+        run.exits(0);
+        let told = text.lines().find(|line| line.contains("the agent would have this one")).expect("a way");
+        assert!(told.trim().starts_with("clone ") && told.contains("at another path"), "{text}");
+        assert_eq!(line(&text, "view", "in force"), project.last().isolation.level, "{text}");
+        assert_eq!(line(&text, "view", "processes"), "a subreaper; none outlives the run");
     }
     if facilities().overlay {
         let text = explained(&project, &[], &[], &["--", "true"]).text();
