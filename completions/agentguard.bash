@@ -922,7 +922,7 @@ _agentguard() {
             return 0
             ;;
         agentguard__subcmd__run)
-            opts="-q -v -h --agent --label --needs --input --exclude --snapshot-limit --out --out-file --out-from --stdout --workspace --hold --on-conflict --passthrough --on-drift --protect --allow --expect --max-files --max-bytes --verify --verify-timeout --no-verify --timeout --idle-timeout --deadline --kill-after --retries --backoff --backoff-max --retry-on --feedback --nice --memory --pids --stdin --tty --max-output --breaker-threshold --breaker-cooldown --breaker-self --no-breaker --isolation --view --allow-write --no-network --record-env --record --quiet --verbose --progress --state-dir --color --help"
+            opts="-q -v -h --agent --label --needs --input --exclude --snapshot-limit --out --out-file --out-from --stdout --workspace --hold --on-conflict --passthrough --on-drift --protect --allow --expect --max-files --max-bytes --verify --verify-timeout --no-verify --timeout --idle-timeout --deadline --kill-after --retries --backoff --backoff-max --retry-on --feedback --nice --memory --pids --stdin --tty --max-output --breaker-threshold --breaker-cooldown --breaker-self --no-breaker --isolation --view --allow-write --no-network --record-env --record --explain --quiet --verbose --progress --state-dir --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -85,7 +85,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --allow-write 'With --isolation strict: a further path that may be written (repeatable)'
             cand --record-env 'Record the value of this environment variable for replay (repeatable)'
             cand --record 'Write this run''s record there too; `-` is standard output'
-            cand --progress 'Show progress on standard error [default: auto, if it is a terminal]'
+            cand --progress 'Show progress on standard error; auto looks whether it is a terminal [default: auto]'
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
             cand --hold 'Keep an accepted result for `apply` or `discard` instead of applying it'
@@ -94,6 +94,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --breaker-self 'Do not start this run either while its own agent is broken'
             cand --no-breaker 'Start this run whatever is broken; its end is counted all the same'
             cand --no-network 'No network but the loopback interface'
+            cand --explain 'Run nothing and write nothing: print what would be run, where every setting comes from, and what would come of it'
             cand -q 'Say nothing but errors'
             cand --quiet 'Say nothing but errors'
             cand -v 'Say more about what is done'
@@ -102,7 +103,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'agentguard;replay'= {
-            cand --progress 'Show progress on standard error [default: auto, if it is a terminal]'
+            cand --progress 'Show progress on standard error; auto looks whether it is a terminal [default: auto]'
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
             cand --commit 'Publish the result if the gate accepts it'

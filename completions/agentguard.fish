@@ -89,7 +89,7 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l view -d 'H
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l allow-write -d 'With --isolation strict: a further path that may be written (repeatable)' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l record-env -d 'Record the value of this environment variable for replay (repeatable)' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l record -d 'Write this run\'s record there too; `-` is standard output' -r -F
-complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l progress -d 'Show progress on standard error [default: auto, if it is a terminal]' -r -f -a "auto\t'If it is a terminal'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l progress -d 'Show progress on standard error; auto looks whether it is a terminal [default: auto]' -r -f -a "auto\t'If it is a terminal'
 always\t'In any case'
 never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
@@ -102,10 +102,11 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l feedback -
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l breaker-self -d 'Do not start this run either while its own agent is broken'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-breaker -d 'Start this run whatever is broken; its end is counted all the same'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-network -d 'No network but the loopback interface'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l explain -d 'Run nothing and write nothing: print what would be run, where every setting comes from, and what would come of it'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s q -l quiet -d 'Say nothing but errors'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s v -l verbose -d 'Say more about what is done'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -l progress -d 'Show progress on standard error [default: auto, if it is a terminal]' -r -f -a "auto\t'If it is a terminal'
+complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -l progress -d 'Show progress on standard error; auto looks whether it is a terminal [default: auto]' -r -f -a "auto\t'If it is a terminal'
 always\t'In any case'
 never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F

@@ -186,6 +186,8 @@
 //! - `driver`: The driver: it knows the order of the stages, and nothing else
 //! - `ended`: `Life`, what every stage of a run owns while it lasts, and `Ended`, how any stage gives it up
 //! - `environment`: What the agent and the verify commands find in their environment
+//! - `explain`: What a run would find, were it to begin now: nothing is written or made, and nothing is started but processes
+//!   that try a view and end
 //! - `judge`: The gate: limits and expectations, then the verify commands on a throwaway copy
 //! - `lay_out`: What an attempt needs on the host before its agent starts: staging, the private directory, layers or a
 //!   copy
@@ -230,6 +232,7 @@
 //! - `demo`: the main job on nothing but this program and a shell
 //! - `diff/`: what a run changed, as a patch or a list; how two runs differ
 //! - `doctor`: which isolation works here, what is missing, and the exact command that fixes it
+//! - `explain`: what a run would be and do, and where each of its settings comes from, without one
 //! - `fsck`: look at everything that is kept, report what is wrong, repair nothing
 //! - `log`: the runs, newest first
 //! - `manifest`: `agentguard show RUN --manifest` and `--stdout`, `--stderr`: what a run read, wrote and printed
@@ -252,7 +255,9 @@
 //! - `config`: Layers of configuration: `agentguard.toml` (`[defaults]`, `[agents.NAME]`) and `AGENTGUARD_<OPTION>`
 //! - `diff`: `agentguard diff`: its options, and where its answer goes
 //! - `dispatch`: From arguments to an exit code
+//! - `explain`: the options of `run` with their values, as the command line's own table has them
 //! - `generated`: Completions, man pages and the JSON Schema, rendered from the code
+//! - `origins`: Where the values of options come from, noted as they are taken: for `run --explain`
 //! - `pager`: Long answers, page by page, while standard output is a terminal
 //! - `progress`: Progress on standard error, while it is a terminal: what is being done and for how long
 //! - `settings`: From what was typed and configured to what it means: the strongest layer that names an option wins

@@ -118,6 +118,7 @@ Examples:
       sh -c 'agent --data {inputs}/data > {staging}/summary.md'
   agentguard run --stdout report.md --timeout 10m -- codex exec 'write the weekly report'
   agentguard run --agent nightly          (the command stands in agentguard.toml)
+  agentguard run --explain --agent nightly          (what that would be, and where each setting comes from; nothing is run)
 
 The command finds in its environment: AGENTGUARD_STAGING (write here), AGENTGUARD_INPUTS (read the frozen inputs here),
 AGENTGUARD_USAGE (append JSON lines of tokens and cost), AGENTGUARD_RUN_ID, AGENTGUARD_ATTEMPT, TMPDIR, TRACEPARENT.
@@ -127,7 +128,8 @@ Every option can stand in agentguard.toml under [defaults] or [agents.NAME], and
 environment, that over [agents.NAME], that over [defaults].
 
 Exit codes: 0 published or nothing to publish; the agent's own 1-119; 120 rejected by the gate; 121 not started, because what it needs is broken;
-122 conflict; 124 timeout; 125 agentguard failed or was called wrongly; 126/127 command not executable/not found; 128+N died of signal N.";
+122 conflict; 124 timeout; 125 agentguard failed or was called wrongly; 126/127 command not executable/not found; 128+N died of signal N.
+With --explain: 0 if the run would start, else what it would end with (121, 125, 126, 127).";
 
 /// `agentguard run`.
 #[derive(Debug, Default, Args)]
@@ -278,6 +280,9 @@ pub struct RunArgs {
     /// Write this run's record there too; `-` is standard output
     #[arg(long, value_name = "PATH|-", help_heading = "Recording")]
     pub record: Option<PathBuf>,
+    /// Run nothing and write nothing: print what would be run, where every setting comes from, and what would come of it
+    #[arg(long, help_heading = "Messages")]
+    pub explain: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the command's help")]
     pub talk: TalkArgs,
@@ -295,7 +300,7 @@ pub struct TalkArgs {
     /// Say more about what is done
     #[arg(long, short, conflicts_with = "quiet", help_heading = "Messages")]
     pub verbose: bool,
-    /// Show progress on standard error [default: auto, if it is a terminal]
+    /// Show progress on standard error; auto looks whether it is a terminal [default: auto]
     #[arg(long, value_name = "WHEN", help_heading = "Messages")]
     pub progress: Option<When>,
 }

@@ -130,11 +130,10 @@ impl ConfigFile {
             Some(Value::Table(values)) => Some((format!("agents.{name}"), values.clone())),
             _ => None,
         });
-        let origin = |table: String| Origin::File(self.path.clone(), table);
         named
             .into_iter()
             .chain([("defaults".to_owned(), self.defaults.clone())])
-            .map(|(table, values)| Layer { origin: origin(table), values })
+            .map(|(table, values)| Layer { origin: self.origin(&table), values })
             .collect()
     }
 
@@ -145,6 +144,11 @@ impl ConfigFile {
             Some(Value::String(name)) => Ok(Some(name.clone())),
             Some(_) => bail!("{:?}, [defaults]: `agent` must be a string", self.path),
         }
+    }
+
+    /// The origin of what stands in one of its tables.
+    pub fn origin(&self, table: &str) -> Origin {
+        Origin::File(self.path.clone(), table.to_owned())
     }
 
     /// The command of `[agents.NAME]`.
@@ -168,6 +172,11 @@ impl ConfigFile {
     }
 }
 
+/// The environment variable of an option.
+pub(super) fn variable(key: &str) -> String {
+    format!("AGENTGUARD_{}", key.to_ascii_uppercase().replace('-', "_"))
+}
+
 fn check_keys(table: &Table, known: &[&str]) -> anyhow::Result<()> {
     match table.keys().find(|key| !known.contains(&key.as_str())) {
         Some(unknown) => bail!("unknown key `{unknown}`{}", suggestion(unknown, known)),
@@ -184,7 +193,7 @@ impl Layer {
     pub fn from_environment(read: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Self> {
         let mut values = Table::new();
         for key in KEYS {
-            let name = format!("AGENTGUARD_{}", key.to_ascii_uppercase().replace('-', "_"));
+            let name = variable(key);
             let Some(value) = read(&name).filter(|value| !value.is_empty()) else { continue };
             // Ignored, it could be a gate that is silently not there.
             let Ok(text) = value.into_string() else { bail!("{name} is no UTF-8: give the option as a flag") };

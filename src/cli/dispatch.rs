@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use clap::Parser as _;
 use clap::error::ErrorKind as ClapError;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use crate::cmd::decide::{DecideRequest, decide};
 use crate::cmd::log::{LogFilters, LogRequest, log};
@@ -33,6 +33,7 @@ use crate::sys::host;
 use super::args::{Cli, Command, DecideArgs, LogArgs, LogFormat, ManifestSide, ReplayArgs, RunArgs, ShowArgs, When};
 use super::breaker::breaker_command;
 use super::diff::diff_command;
+use super::explain::explain_command;
 use super::generated;
 use super::progress::Shown;
 use super::settings::{Talk, Volume, run_settings, volume};
@@ -49,11 +50,12 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         return print(concat!("agentguard ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
     }
     host::keep_own_rights();
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let read = Cli::command().try_get_matches_from(arguments);
+    let (cli, matches) = match read.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches))) {
+        Ok(read) => read,
         Err(error) => return usage(&error),
     };
-    match dispatch(cli) {
+    match dispatch(cli, &matches) {
         Ok(code) => code,
         Err(error) => {
             say(&format!("agentguard: {}", escape_lines(&format!("{error:#}"))));
@@ -92,14 +94,14 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+fn dispatch(cli: Cli, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let state_dir = cli.state_dir.as_deref();
     let mut out = io::BufWriter::new(io::stdout().lock());
     match cli.command {
         // These relay the agent's output: they take the stream themselves.
         Command::Run(args) => {
             drop(out);
-            run_command(*args, state_dir)
+            run_command(*args, state_dir, matches)
         }
         Command::Replay(args) => {
             drop(out);
@@ -146,8 +148,12 @@ fn health(health: Health, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn run_command(args: RunArgs, state_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
+fn run_command(args: RunArgs, state_dir: Option<&Path>, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let explain = args.explain;
     let settings = run_settings(args, surroundings(state_dir)?)?;
+    if explain {
+        return explain_command(&settings, matches);
+    }
     let record = settings.record.as_deref().map(RecordCopy::open).transpose()?;
     let shown = Arc::new(Shown::new(settings.talk));
     let progress: Arc<dyn Progress> = Arc::<Shown>::clone(&shown);

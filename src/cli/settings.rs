@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::ValueEnum as _;
 
 use crate::cmd::run::{RunRequest, StdinWish, ViewWish, WorkspaceWish};
 use crate::model::breaker::{BreakerPolicy, Refusal};
@@ -19,7 +20,8 @@ use crate::rules::nearest::nearest;
 use crate::run::resolve::{OutputWish, Surroundings, check_glob};
 
 use super::args::{RunArgs, When};
-use super::config::{ConfigFile, Layer};
+use super::config::{ConfigFile, Layer, Origin};
+use super::origins::Origins;
 
 /// TERM to KILL: a CI system gives ten seconds from its first signal to SIGKILL.
 const KILL_AFTER: Duration = Duration::from_secs(5);
@@ -36,6 +38,8 @@ pub struct Settings {
     pub record: Option<PathBuf>,
     /// How much is said.
     pub talk: Talk,
+    /// Where all of it comes from.
+    pub origins: Origins,
 }
 
 /// How much is said on standard error.
@@ -61,17 +65,19 @@ pub enum Volume {
 /// What was typed over what the layers say.
 struct Layered<'a> {
     layers: &'a [Layer],
+    origins: &'a Origins,
 }
 
 impl Layered<'_> {
     /// All values of an option: those typed, else those of the strongest layer that has any.
     fn list(&self, key: &str, typed: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
         if !typed.is_empty() {
-            return Ok(typed);
+            return Ok(self.origins.note(key, typed, &Origin::Flag));
         }
         for layer in self.layers {
             if let Some(values) = layer.get(key)? {
-                return Ok(values.into_iter().map(OsString::from).collect());
+                let values = values.into_iter().map(OsString::from).collect();
+                return Ok(self.origins.note(key, values, &layer.origin));
             }
         }
         Ok(Vec::new())
@@ -137,22 +143,24 @@ pub(super) fn parse_duration(key: &str, text: &str) -> anyhow::Result<Duration> 
 pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings> {
     let config = ConfigFile::find(&at.cwd)?;
     let environment = Layer::from_environment(|name| std::env::var_os(name))?;
-    let agent = match args.agent {
-        Some(agent) => Some(agent),
-        None => match environment.get("agent")?.and_then(|mut values| values.pop()) {
-            Some(agent) => Some(agent),
-            None => config.default_agent()?,
-        },
-    };
-    let command = command(args.command, agent.as_deref(), &config)?;
+    let origins = Origins::default();
+    let agent = agent(args.agent, &environment, &config, &origins)?;
+    let command = command(args.command, agent.as_deref(), &config, &origins)?;
     let named = agent.clone().or_else(|| basename(&command));
     let layers: Vec<Layer> = std::iter::once(environment).chain(config.layers(named.as_deref())).collect();
-    let layered = Layered { layers: &layers };
+    let layered = Layered { layers: &layers, origins: &origins };
     let quiet = layered.flag("quiet", args.talk.quiet)?;
     let progress = match args.talk.progress {
-        Some(when) => when,
+        Some(when) => {
+            let word = when.to_possible_value().map(|value| value.get_name().into());
+            origins.note("progress", word.into_iter().collect(), &Origin::Flag);
+            when
+        }
         None => layered.one("progress", None)?.map_or(Ok(When::Auto), |text| parse_when("progress", &text))?,
     };
+    if args.talk.verbose {
+        origins.note("verbose", Vec::new(), &Origin::Flag);
+    }
     let talk = Talk { volume: volume(quiet, args.talk.verbose), progress };
     let record = layered.path("record", args.record)?;
     let verify = layered.list("verify", args.verify)?;
@@ -223,7 +231,10 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
     let passthrough_typed = !args.passthrough.is_empty();
     let outputs = outputs(&layered, workspace_typed, args.out, args.out_file, args.stdout)?;
     let directory = match args.workspace {
-        Some(typed) => typed,
+        Some(typed) => {
+            origins.note("workspace", typed.iter().map(OsString::from).collect(), &Origin::Flag);
+            typed
+        }
         None => layered.path("workspace", None)?,
     };
     let workspace = WorkspaceWish {
@@ -264,7 +275,7 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         labels: labels(layered.strings("label", args.label)?)?,
         record_env: layered.strings("record-env", args.record_env)?,
     };
-    Ok(Settings { request, record, talk })
+    Ok(Settings { request, record, talk, origins })
 }
 
 /// The words of `--quiet` and `--verbose`.
@@ -276,16 +287,41 @@ pub fn volume(quiet: bool, verbose: bool) -> Volume {
     }
 }
 
+/// The agent's name, which decides what layers there are.
+fn agent(
+    typed: Option<String>,
+    environment: &Layer,
+    config: &ConfigFile,
+    origins: &Origins,
+) -> anyhow::Result<Option<String>> {
+    let note = |agent: String, origin: &Origin| {
+        origins.note("agent", vec![OsString::from(&agent)], origin);
+        Some(agent)
+    };
+    if let Some(agent) = typed {
+        return Ok(note(agent, &Origin::Flag));
+    }
+    if let Some(agent) = environment.get("agent")?.and_then(|mut values| values.pop()) {
+        return Ok(note(agent, &environment.origin));
+    }
+    Ok(config.default_agent()?.and_then(|agent| note(agent, &config.origin("defaults"))))
+}
+
 /// The command after `--`, else the one of `[agents.NAME]`.
-fn command(typed: Vec<OsString>, agent: Option<&str>, config: &ConfigFile) -> anyhow::Result<Vec<OsString>> {
+fn command(
+    typed: Vec<OsString>,
+    agent: Option<&str>,
+    config: &ConfigFile,
+    origins: &Origins,
+) -> anyhow::Result<Vec<OsString>> {
     if !typed.is_empty() {
-        return Ok(typed);
+        return Ok(origins.note("command", typed, &Origin::Flag));
     }
     let Some(agent) = agent else {
         bail!("no command: write `agentguard run [OPTIONS] -- CMD [ARGS]`");
     };
     if let Some(command) = config.command(agent)?.filter(|command| !command.is_empty()) {
-        return Ok(command);
+        return Ok(origins.note("command", command, &config.origin(&format!("agents.{agent}"))));
     }
     let near = nearest(agent, config.agent_names()).filter(|near| *near != agent);
     let near = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
@@ -445,7 +481,7 @@ fn outputs(
 ) -> anyhow::Result<Vec<OutputWish>> {
     // Outputs are one thing: those typed replace those configured, of whatever kind.
     let typed = workspace_typed || !(out.is_empty() && out_file.is_empty() && stdout.is_none());
-    let none = Layered { layers: &[] };
+    let none = Layered { layers: &[], origins: layered.origins };
     let layered = if typed { &none } else { layered };
     let wish = |kind| move |path| OutputWish { path, kind };
     let mut wishes: Vec<OutputWish> = Vec::new();

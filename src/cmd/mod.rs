@@ -6,6 +6,7 @@ pub mod decide;
 pub mod demo;
 pub mod diff;
 pub mod doctor;
+pub mod explain;
 pub mod fsck;
 pub mod log;
 pub mod manifest;

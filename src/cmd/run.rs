@@ -19,7 +19,7 @@ use crate::run::environment::{OUTER_STATE, OUTER_WORKSPACE};
 use crate::run::progress::{Progress, Warning};
 use crate::run::recover::{Outcome, Recovered, recover};
 use crate::run::resolve::{OutputWish, Surroundings, inputs, outputs};
-use crate::run::resolve_workspace::{view, workspace};
+use crate::run::resolve_workspace::{make_passthrough, view, workspace};
 use crate::run::settle::Finished;
 use crate::run::stdin::StdinPlan;
 use crate::store::state_dir::{STATE_NAME, StateDir, project_root};
@@ -140,6 +140,7 @@ fn resolve_state(path: &Path) -> PathBuf {
 pub fn run(request: &RunRequest, progress: &Arc<dyn Progress>) -> anyhow::Result<Finished> {
     let spec = specify(request)?;
     let stdin = request.stdin.plan()?;
+    spec.workspace.as_ref().map_or(Ok(()), make_passthrough)?;
     let state = StateDir::open_or_create(&request.at.state)?;
     report_recovered(&recover(&state), progress);
     let connect = move |_: &_| Ok(Connections { stdin, stdout: Passing::ToStdout, stderr: Passing::ToStderr });
@@ -169,8 +170,8 @@ pub fn describe(outcome: &Outcome) -> String {
     }
 }
 
-/// Everything that can be refused is refused here.
-fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
+/// Everything that can be refused is refused here, and nothing is made.
+pub(super) fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
     if request.command.is_empty() {
         bail!("no command: write `agentguard run [OPTIONS] -- CMD [ARGS]`");
     }

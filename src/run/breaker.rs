@@ -80,7 +80,7 @@ fn look(
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<Failure>, BreakerError> {
     let breakers = Breakers::at(state);
-    let asked = to_ask(&breakers, spec, progress)?;
+    let asked = to_ask(spec, || breakers.needs(), &mut |what| progress.warn(Warning(what)))?;
     let now = clock::now();
     match glance(&breakers, &asked, now)? {
         Glance::Free => return Ok(None),
@@ -145,7 +145,11 @@ impl Asked {
 }
 
 /// Which breakers have a say, nearest first.
-fn to_ask(breakers: &Breakers, spec: &RunSpec, progress: &Arc<dyn Progress>) -> Result<Vec<Asked>, BreakerError> {
+fn to_ask(
+    spec: &RunSpec,
+    recorded: impl FnOnce() -> Result<Needs, BreakerError>,
+    warn: &mut dyn FnMut(String),
+) -> Result<Vec<Asked>, BreakerError> {
     let by_itself = spec.breaker.refusal == Refusal::UpstreamAndSelf;
     let own = Asked {
         agent: spec.agent.clone(),
@@ -155,8 +159,8 @@ fn to_ask(breakers: &Breakers, spec: &RunSpec, progress: &Arc<dyn Progress>) -> 
     if spec.needs.is_empty() && !by_itself {
         return Ok(vec![own]);
     }
-    let recorded = breakers.needs()?;
-    warn_about_strangers(spec, &recorded, progress);
+    let recorded = recorded()?;
+    warn_about_strangers(spec, &recorded, warn);
     let mut asked = vec![own];
     asked.extend(upstream(&spec.agent, &spec.needs, &recorded).into_iter().map(|found| Asked {
         agent: found.agent.clone(),
@@ -167,11 +171,11 @@ fn to_ask(breakers: &Breakers, spec: &RunSpec, progress: &Arc<dyn Progress>) -> 
 }
 
 /// A need that no run ever had for its agent protects from nothing: it may be a typo.
-fn warn_about_strangers(spec: &RunSpec, recorded: &Needs, progress: &Arc<dyn Progress>) {
+fn warn_about_strangers(spec: &RunSpec, recorded: &Needs, warn: &mut dyn FnMut(String)) {
     for need in &spec.needs {
         if Text::from(need.as_str()) == spec.agent {
             let what = "a run cannot need its own agent: that need is left out (--breaker-self refuses its own runs)";
-            progress.warn(Warning(format!("--needs {need}: {what}")));
+            warn(format!("--needs {need}: {what}"));
             continue;
         }
         if recorded.contains_key(&Text::from(need.as_str())) {
@@ -180,7 +184,59 @@ fn warn_about_strangers(spec: &RunSpec, recorded: &Needs, progress: &Arc<dyn Pro
         let names: Vec<_> = recorded.keys().map(Text::to_string_lossy).collect();
         let near = nearest(need, names.iter().map(AsRef::as_ref));
         let near = near.map_or_else(String::new, |near| format!(": did you mean {near}?"));
-        progress.warn(Warning(format!("--needs {need}: no run of that agent is known here{near}")));
+        warn(format!("--needs {need}: no run of that agent is known here{near}"));
+    }
+}
+
+/// What the breakers would say to a run, were it to begin now.
+#[derive(Debug, Default)]
+pub struct Foresight {
+    /// Each breaker that is asked, nearest first; none where none is.
+    pub answers: Vec<Answer>,
+    /// What is wrong with what the run needs.
+    pub warnings: Vec<String>,
+}
+
+/// What one breaker would say.
+#[derive(Debug)]
+pub struct Answer {
+    /// Whose it is.
+    pub agent: Text,
+    /// How the run comes to depend on it; `None` for the run's own agent.
+    pub upstream: Option<Upstream>,
+    /// Counted failures since the last success.
+    pub consecutive: u32,
+    /// Whether the run may go.
+    pub passage: Passage,
+    /// Why the run would not be started; `None` if it would, whatever the answer.
+    pub refusal: Option<Failure>,
+}
+
+impl Foresight {
+    /// Looks at what is there, without a lock and without a word of it being changed. `state`: none if there is none yet.
+    pub fn of(state: Option<&StateDir>, spec: &RunSpec) -> Result<Self, BreakerError> {
+        if spec.breaker.refusal == Refusal::Never {
+            return Ok(Self::default());
+        }
+        let breakers = state.map(Breakers::at);
+        let peek = breakers.as_ref().map(Breakers::peek).transpose()?;
+        let recorded = || Ok(peek.as_ref().map(|peek| peek.needs().clone()).unwrap_or_default());
+        let mut warnings = Vec::new();
+        let asked = to_ask(spec, recorded, &mut |what| warnings.push(what))?;
+        let now = clock::now();
+        let mut answers = Vec::with_capacity(asked.len());
+        for one in asked {
+            let breaker = match &peek {
+                Some(peek) => peek.read(&one.agent)?,
+                None => Breaker::closed(one.agent.clone()),
+            };
+            let is_alive = |holder| breakers.as_ref().is_some_and(|breakers| breakers.is_alive(holder));
+            let passage = ask(&breaker, now, is_alive);
+            let refusal = one.refusal(&breaker, passage);
+            let Asked { agent, upstream, .. } = one;
+            answers.push(Answer { agent, upstream, consecutive: breaker.consecutive, passage, refusal });
+        }
+        Ok(Self { answers, warnings })
     }
 }
 

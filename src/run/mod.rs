@@ -14,6 +14,7 @@ pub mod commit;
 pub mod driver;
 pub mod ended;
 pub mod environment;
+pub mod explain;
 pub mod judge;
 mod lay_out;
 mod layer;

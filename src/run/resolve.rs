@@ -195,7 +195,7 @@ fn check_pair(one: &OutputTarget, other: &OutputTarget) -> Result<(), String> {
 }
 
 /// Removes `.` and `..` by the text alone.
-fn lexical(path: &Path) -> PathBuf {
+pub(super) fn lexical(path: &Path) -> PathBuf {
     let mut clean = PathBuf::from("/");
     for part in path.components() {
         match part {
@@ -210,7 +210,7 @@ fn lexical(path: &Path) -> PathBuf {
 }
 
 /// Resolves symbolic links in the part of a path that exists.
-fn physical(path: &Path) -> Result<PathBuf, String> {
+pub(super) fn physical(path: &Path) -> Result<PathBuf, String> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_symlink() && !path.exists() => {
             let to = fs::read_link(path).unwrap_or_default();

@@ -7,9 +7,9 @@ use rustix::fs::{Access, access};
 
 use crate::model::Text;
 use crate::model::spec::{Hold, IsolationLevel, Network, OnConflict, ViewKind, ViewPolicy, WorkspacePolicy};
-use crate::sys::mount_table;
+use crate::sys::{mount, mount_table};
 
-use super::resolve::Surroundings;
+use super::resolve::{Surroundings, lexical, physical};
 
 /// The workspace as typed.
 #[derive(Clone, Debug, Default)]
@@ -110,16 +110,16 @@ fn check_workspace(at: &Surroundings, path: &Path) -> Result<(), String> {
         .map_err(|error| format!("is not yours to write ({error}): what an agent changes there could not be applied"))
 }
 
-/// A path inside the workspace, relative to it. One that does not exist is made: a cache begins empty.
+/// A path inside the workspace, relative to it. One that does not exist is made later, see [`make_passthrough`].
 fn passthrough(at: &Surroundings, workspace: &Path, typed: &Path) -> Result<Text, ResolveWorkspaceError> {
     let refuse = |why: &str| ResolveWorkspaceError::Passthrough { path: typed.to_path_buf(), why: why.to_owned() };
     let from_workspace = workspace.join(typed);
     let from_cwd = at.cwd.join(typed);
     let path = if from_cwd.symlink_metadata().is_ok() { from_cwd } else { from_workspace };
-    if path.symlink_metadata().is_err() {
-        fs::create_dir_all(&path).map_err(|error| refuse(&format!("cannot be made: {error}")))?;
-    }
-    let path = fs::canonicalize(&path).map_err(|error| refuse(&format!("cannot be used: {error}")))?;
+    let path = match path.symlink_metadata() {
+        Ok(_) => fs::canonicalize(&path).map_err(|error| refuse(&format!("cannot be used: {error}")))?,
+        Err(_) => place_of_missing(&path).map_err(|why| refuse(&why))?,
+    };
     let inside = path.strip_prefix(workspace).map_err(|_| refuse("is not inside the workspace"))?;
     if inside.as_os_str().is_empty() {
         return Err(refuse("is the workspace itself: nothing would be staged"));
@@ -128,6 +128,27 @@ fn passthrough(at: &Surroundings, workspace: &Path, typed: &Path) -> Result<Text
         return Err(refuse("would show the state directory, which is agentguard's own"));
     }
     Ok(Text::from(inside))
+}
+
+/// Where a directory would be made.
+fn place_of_missing(path: &Path) -> Result<PathBuf, String> {
+    let path = physical(&lexical(path))?;
+    let above = mount::nearest_existing(&path);
+    if above.is_dir() { Ok(path) } else { Err(format!("cannot be made: {above:?} is not a directory")) }
+}
+
+/// Makes what is passed through and does not exist yet: a cache begins empty.
+pub fn make_passthrough(policy: &WorkspacePolicy) -> Result<(), ResolveWorkspaceError> {
+    for inside in &policy.passthrough {
+        let path = policy.path.as_path().join(inside.as_path());
+        if path.symlink_metadata().is_err() {
+            fs::create_dir_all(&path).map_err(|error| ResolveWorkspaceError::Passthrough {
+                path: inside.to_path_buf(),
+                why: format!("cannot be made: {error}"),
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Inside the view of another agentguard every mount below the workspace is that one's: its staging, its frozen inputs,

@@ -252,11 +252,7 @@ impl Scene {
 
     /// What the record says was in force.
     pub fn isolation(&self, entered: &Entered) -> Isolation {
-        let level = match (self.level, self.way) {
-            (IsolationLevel::Strict, _) => "strict",
-            (IsolationLevel::None, _) | (_, Way::Plain | Way::LooseClone) => "none",
-            (IsolationLevel::Auto, _) => "auto",
-        };
+        let level = level_in_force(self.level, self.way);
         let network = match self.network {
             Network::Host => "host",
             Network::None => "none",
@@ -268,6 +264,15 @@ impl Scene {
             network: network.to_owned(),
             processes: Some(if entered.pids { "namespace" } else { "subreaper" }.to_owned()),
         }
+    }
+}
+
+/// The record's word for how much is enforced, where so much was asked for.
+pub fn level_in_force(level: IsolationLevel, way: Way) -> &'static str {
+    match (level, way) {
+        (IsolationLevel::Strict, _) => "strict",
+        (IsolationLevel::None, _) | (_, Way::Plain | Way::LooseClone) => "none",
+        (IsolationLevel::Auto, _) => "auto",
     }
 }
 
@@ -315,7 +320,7 @@ fn make_anew(path: &Path) -> io::Result<()> {
 
 /// Everything but one directory: what stands beside it, and beside each directory above it. What is made in those
 /// directories themselves stays closed.
-fn all_but(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn all_but(directory: &Path) -> Vec<PathBuf> {
     let mut open = Vec::new();
     for (below, above) in directory.ancestors().zip(directory.ancestors().skip(1)) {
         let beside = fs::read_dir(above).into_iter().flatten().flatten().map(|entry| entry.path());

@@ -121,7 +121,8 @@ pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progre
     let Frozen { mut taken, root_listing, baseline, difference } = frozen;
     taken.began = life.spec.workspace.is_some().then_some(began);
     let life = life.note(Event::Snapshotted(taken), "snapshot.taken")?;
-    let obstacle = obstacle(&life.spec, baseline.as_deref());
+    let obstacle =
+        obstacle(&life.spec, |uid, gid| baseline.as_ref().map_or(0, |baseline| baseline.foreign_owners(uid, gid)));
     let origin = life.spec.workspace.clone().zip(baseline).map(|(policy, baseline)| Origin {
         skip: skipped_paths(&policy, life.state.path()),
         hides_state: life.state.path().starts_with(policy.path.as_path()),
@@ -149,7 +150,8 @@ pub fn lay_out_inputs(life: &Life, inputs: &Path) -> Result<(), Box<dyn std::err
 }
 
 /// What stands against an overlay, as far as it can be told before one is mounted.
-fn obstacle(spec: &RunSpec, baseline: Option<&Baseline>) -> Option<Obstacle> {
+/// `foreign`: how many paths of the workspace have another owner or group than a user and a group.
+pub(super) fn obstacle(spec: &RunSpec, foreign: impl FnOnce(u32, u32) -> u64) -> Option<Obstacle> {
     let covered = spec.workspace.as_ref().map_or(&spec.project, |workspace| &workspace.path).as_path();
     if covered == Path::new("/") {
         return Some(Obstacle("the project is the root directory".to_owned()));
@@ -160,7 +162,7 @@ fn obstacle(spec: &RunSpec, baseline: Option<&Baseline>) -> Option<Obstacle> {
         return Some(Obstacle(format!("{} is another filesystem", first.display())));
     }
     let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let foreign = baseline.filter(|_| !may_mount()).map_or(0, |baseline| baseline.foreign_owners(ids.0, ids.1));
+    let foreign = if may_mount() { 0 } else { foreign(ids.0, ids.1) };
     (foreign > 0).then(|| Obstacle(format!("{foreign} paths have another owner or group than yours")))
 }
 
@@ -381,7 +383,7 @@ impl LayOutError {
 }
 
 /// What a user can do about a capture that failed.
-fn explain(error: &CaptureError) -> Failure {
+pub(super) fn explain(error: &CaptureError) -> Failure {
     let failure = Failure::new(ErrorKind::SnapshotFailed, chain(error));
     match error {
         CaptureError::Unreadable { path, .. } => {

@@ -183,11 +183,32 @@ fn is_filtered() -> bool {
     status.lines().any(|line| line.split_once(':').is_some_and(|(key, mode)| key == "Seccomp" && mode.trim() == "2"))
 }
 
+/// Whether an overlay's changes can lie on a filesystem, as far as its kind tells beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerPlace {
+    /// They can.
+    Fine,
+    /// They cannot: it lacks what the kernel wants of an upper layer, or is itself an overlay.
+    Unfit,
+    /// Who knows.
+    Unknown,
+}
+
+impl LayerPlace {
+    /// By the kind of the filesystem, as the mount table has it.
+    pub fn of(kind: &str) -> Self {
+        match kind {
+            "ext4" | "xfs" | "btrfs" | "tmpfs" | "f2fs" => Self::Fine,
+            "overlay" | "nfs" | "nfs4" | "cifs" | "smb3" | "9p" | "vfat" | "msdos" | "exfat" => Self::Unfit,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// An overlay's changes cannot lie on every filesystem.
 fn overlay_fix(why: &str, place: &Path) -> Option<String> {
     let kind = mount_table::mount_of(place).ok()?.fs_type;
-    let is_fine = matches!(&*kind, "ext4" | "xfs" | "btrfs" | "tmpfs" | "f2fs");
-    (why.starts_with("overlay") && !is_fine)
+    (why.starts_with("overlay") && LayerPlace::of(&kind) != LayerPlace::Fine)
         .then(|| format!("--state-dir DIR on another filesystem (this one is {kind}), or --view clone"))
 }
 

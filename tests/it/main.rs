@@ -14,6 +14,7 @@ mod diff_runs;
 mod difference;
 mod doctor;
 mod escape;
+mod explain;
 mod failure_never_lands;
 mod floors;
 mod generated;

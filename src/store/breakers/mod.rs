@@ -16,6 +16,7 @@ mod agents;
 mod file;
 mod rebuild;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -109,6 +110,15 @@ impl Breakers {
         agents::read(&self.dir)
     }
 
+    /// All that is remembered, looked at without a lock and without anything being written, not even what is missing.
+    pub fn peek(&self) -> Result<Peek<'_>, BreakerError> {
+        if self.is_built() {
+            return Ok(Peek { breakers: self, needs: agents::read(&self.dir)?, folded: None });
+        }
+        let (folded, needs) = rebuild::look(&self.state)?;
+        Ok(Peek { breakers: self, needs, folded: Some(folded) })
+    }
+
     /// Whether it is known that the agent ran, and needed this.
     pub fn knows(&self, agent: &Text, needs: &[String]) -> bool {
         agents::says(&self.dir, agent, needs)
@@ -138,6 +148,34 @@ impl Breakers {
     /// What is wrong with the files, each in words.
     pub fn check(&self) -> Vec<String> {
         file::check_all(&self.dir)
+    }
+}
+
+/// What is remembered at one moment, and what the log says of what is not.
+#[derive(Debug)]
+pub struct Peek<'a> {
+    breakers: &'a Breakers,
+    needs: Needs,
+    /// Where nothing was built yet.
+    folded: Option<BTreeMap<Text, Breaker>>,
+}
+
+impl Peek<'_> {
+    /// What each agent that ever ran needed in its newest run.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// An agent's breaker.
+    pub fn read(&self, agent: &Text) -> Result<Breaker, BreakerError> {
+        let found = match &self.folded {
+            Some(folded) => folded.get(agent).cloned(),
+            None => match self.breakers.read(agent) {
+                Err(BreakerError::Damaged { .. }) => Some(rebuild::one(&self.breakers.state, agent)?),
+                read => read?,
+            },
+        };
+        Ok(found.unwrap_or_else(|| Breaker::closed(agent.clone())))
     }
 }
 

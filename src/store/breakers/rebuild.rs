@@ -35,6 +35,13 @@ pub(super) fn all(state: &StateDir, dir: &Path) -> Result<(), BreakerError> {
     durable::sync_directory(dir).map_err(io_error("cannot sync", dir))
 }
 
+/// What every file would say, if it were made anew.
+pub(super) fn look(state: &StateDir) -> Result<(BTreeMap<Text, Breaker>, Needs), BreakerError> {
+    let fold = Fold::of(state, None)?;
+    let breakers = fold.agents.into_iter().map(|(agent, (breaker, _))| (agent, breaker)).collect();
+    Ok((breakers, fold.needs))
+}
+
 /// One agent's breaker.
 pub(super) fn one(state: &StateDir, agent: &Text) -> Result<Breaker, BreakerError> {
     let mut fold = Fold::of(state, Some(agent))?;

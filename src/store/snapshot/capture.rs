@@ -110,7 +110,7 @@ pub(super) fn sorted_roots(roots: &[CaptureRoot]) -> Result<Vec<CaptureRoot>, Ca
 
 /// What a stat table is for: the same roots of the same project under the same excludes. What ignore files say is not
 /// part of it: the table knows which of them it was made under.
-fn key_of(request: &Request<'_>, roots: &[CaptureRoot]) -> Digest {
+pub(super) fn key_of(request: &Request<'_>, roots: &[CaptureRoot]) -> Digest {
     let mut sum = Sha256::new();
     let mut put = |bytes: &[u8]| {
         sum.update((bytes.len() as u64).to_le_bytes());

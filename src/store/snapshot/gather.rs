@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use super::count::NamedLeftOut;
 use super::error::CaptureError;
 use super::manifest::Extras;
 use super::pack_writer::lock;
@@ -78,6 +79,10 @@ pub(super) struct Gathered {
     pub(super) news: u64,
     /// Names that were left out.
     pub(super) left_out: u64,
+    /// Some of them, where they are only counted.
+    pub(super) named: NamedLeftOut,
+    /// Bytes of the files that the stat table did not answer for.
+    pub(super) read_bytes: u64,
     /// Files elsewhere that decided what was found.
     pub(super) watched: Vec<Watched>,
     /// Entries and files elsewhere that must be looked at again next time.
@@ -120,6 +125,8 @@ impl Gathered {
         self.overlay.sort_by(|one, other| one.0.cmp(&other.0));
         self.news += other.news;
         self.left_out += other.left_out;
+        self.named.absorb(other.named);
+        self.read_bytes += other.read_bytes;
     }
 }
 
@@ -162,6 +169,7 @@ pub(super) struct Found {
     pub(super) unstable: Vec<Text>,
     pub(super) specials: Vec<Special>,
     pub(super) overlay: Vec<(Text, OverlayMark)>,
+    pub(super) named: NamedLeftOut,
 }
 
 pub(super) struct Walk<'a> {
@@ -369,6 +377,8 @@ impl Walk<'_> {
             overlay: found.overlay,
             news: self.news.load(Ordering::Relaxed),
             left_out: self.left_out.load(Ordering::Relaxed),
+            named: found.named,
+            read_bytes: self.read_bytes.load(Ordering::Relaxed),
             watched: Vec::new(),
             untrusted: 0,
         })

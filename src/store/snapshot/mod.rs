@@ -5,6 +5,7 @@ mod baseline;
 mod capture;
 mod compare;
 mod contents;
+mod count;
 mod difference;
 mod drift;
 mod error;
@@ -40,6 +41,7 @@ pub use base_entry::{BaseDir, BaseEntry, Siblings};
 pub use baseline::{Baseline, LinkGroup, SameNow};
 pub use capture::Captured;
 pub use contents::{Contents, LoadError, Problem};
+pub use count::{Counted, LeftOut};
 pub use difference::Difference;
 pub use drift::Drift;
 pub use error::CaptureError;
@@ -82,6 +84,16 @@ impl SnapshotStore {
         progress: &(dyn Fn(CaptureProgress) + Sync),
     ) -> Result<Captured, CaptureError> {
         capture::capture(&self.layout, &Request { project, roots, policy, progress })
+    }
+
+    /// What [`Self::capture`] would take and leave out. Reads no content and writes nothing.
+    pub fn count(
+        &self,
+        project: &Path,
+        roots: &[CaptureRoot],
+        policy: &CapturePolicy,
+    ) -> Result<Counted, CaptureError> {
+        count::count(&self.layout, &Request { project, roots, policy, progress: &|_| () })
     }
 
     /// Hashes the trees like [`hash_roots`], and keeps the contents of small files in one pack, so that they can be

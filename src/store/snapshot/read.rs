@@ -30,6 +30,8 @@ pub(super) enum Sink<'a> {
     Store(&'a Storing<'a>),
     /// Into the store as far as they are small; the others are only hashed.
     Keep(&'a Storing<'a>, &'a Budget),
+    /// Nowhere, and they are not even read: only what a capture would read of this store's trees is found out.
+    Count(&'a Storing<'a>),
 }
 
 /// How much content a seal may still keep.
@@ -63,6 +65,21 @@ pub(super) struct FileRead {
     pub(super) overlay: Xattrs,
 }
 
+impl FileRead {
+    /// A file that could be opened, and was only counted.
+    fn unread(stat: Stat) -> Self {
+        Self {
+            digest: Digest([0; 32]),
+            size: stat.size,
+            location: Location::Nothing,
+            stable: true,
+            xattrs: Xattrs::default(),
+            overlay: Xattrs::default(),
+            stat,
+        }
+    }
+}
+
 /// One thread's reader, with its buffer.
 pub(super) struct Reader<'a> {
     sink: Sink<'a>,
@@ -89,7 +106,7 @@ impl<'a> Reader<'a> {
     /// Writes out what is still in the buffer.
     pub(super) fn finish(mut self) -> Result<(), CaptureError> {
         match self.sink {
-            Sink::Hash => Ok(()),
+            Sink::Hash | Sink::Count(_) => Ok(()),
             Sink::Store(storing) | Sink::Keep(storing, _) => Ok(self.batch.flush(&storing.writer)?),
         }
     }
@@ -109,6 +126,9 @@ impl<'a> Reader<'a> {
             };
             // What is open is what is read; opening a file of one's own that was closed to reading touches its ctime.
             let before = stat_of(&file).map_err(unreadable)?;
+            if let Sink::Count(_) = self.sink {
+                return Ok((before.kind() == ObjectKind::File).then(|| FileRead::unread(before)));
+            }
             let content = self.read_once(&file, before, &unreadable)?;
             let after = stat_of(&file).map_err(unreadable)?;
             let stable = after.same_as(&before);
@@ -142,7 +162,7 @@ impl<'a> Reader<'a> {
             return Ok(Content { digest, size: content.len() as u64, place: Place::Batch { start } });
         }
         match self.sink {
-            Sink::Hash | Sink::Keep(..) => {
+            Sink::Hash | Sink::Keep(..) | Sink::Count(_) => {
                 let hash = if stat.is_sparse() { large::hash_sparse } else { large::hash_file };
                 let digest = hash(file, size).map_err(unreadable)?;
                 Ok(Content { digest, size, place: Place::Done(Location::Nothing) })
@@ -189,7 +209,7 @@ impl<'a> Reader<'a> {
             Place::Batch { start } => start,
         };
         let (storing, is_wanted) = match self.sink {
-            Sink::Hash => return Ok(self.drop_small(start, Location::Nothing)),
+            Sink::Hash | Sink::Count(_) => return Ok(self.drop_small(start, Location::Nothing)),
             Sink::Store(storing) => (storing, true),
             Sink::Keep(storing, budget) => (storing, budget.take(content.size)),
         };

@@ -50,8 +50,15 @@ impl Survey<'_> {
         Ok(gathered)
     }
 
-    fn gather(&self, roots: &[CaptureRoot], sources: &Sources, scopes: &[Scope]) -> Result<Gathered, CaptureError> {
-        let plan = Plan {
+    /// The walk of the roots, looked at without taking it.
+    pub(super) fn with_plan<T>(&self, look: impl FnOnce(&Plan<'_>) -> T) -> T {
+        let sources = Sources::new(&self.policy.ignore);
+        let scopes: Vec<Scope> = self.roots.iter().map(|root| Scope::of_root(&sources, root)).collect();
+        look(&self.plan(self.roots, &sources, &scopes))
+    }
+
+    fn plan<'b>(&'b self, roots: &'b [CaptureRoot], sources: &'b Sources, scopes: &'b [Scope]) -> Plan<'b> {
+        Plan {
             roots,
             scopes,
             sources,
@@ -61,7 +68,11 @@ impl Survey<'_> {
             known: self.known,
             sink: self.sink,
             progress: self.progress,
-        };
+        }
+    }
+
+    fn gather(&self, roots: &[CaptureRoot], sources: &Sources, scopes: &[Scope]) -> Result<Gathered, CaptureError> {
+        let plan = self.plan(roots, sources, scopes);
         gather(&plan).map_err(|error| match error {
             CaptureError::TooLarge { limit_bytes, .. } => {
                 CaptureError::TooLarge { limit_bytes, largest: largest_directories(&plan) }

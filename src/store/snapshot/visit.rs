@@ -154,12 +154,16 @@ impl Walk<'_> {
         if stat.kind() == ObjectKind::Directory && self.plan.skip.contains(&(stat.dev, stat.ino)) {
             return None;
         }
-        if !self.plan.policy.leaves_out(|| self.listing_path(at, name), name)
+        let is_excluded = self.plan.policy.leaves_out(|| self.listing_path(at, name), name);
+        if !is_excluded
             && let Verdict::Taken(below) = rules.verdict(self.plan.sources, self.whereabouts(at), name, stat)
         {
             return Some(below);
         }
         self.left_out.fetch_add(1, Ordering::Relaxed);
+        if let Sink::Count(_) = self.plan.sink {
+            lock(&self.found).named.note(self.listing_path(at, name), is_excluded);
+        }
         rules.note_left_out(self.plan.sources, self.whereabouts(at), name, stat);
         None
     }
@@ -256,8 +260,10 @@ impl Walk<'_> {
             && known.stat.same_as(stat)
             && match self.plan.sink {
                 Sink::Hash | Sink::Keep(..) => true,
-                Sink::Store(_) if stat.kind() != ObjectKind::File => true,
-                Sink::Store(storing) => storing.is_available(known.location, known.digest, known.size),
+                Sink::Store(_) | Sink::Count(_) if stat.kind() != ObjectKind::File => true,
+                Sink::Store(storing) | Sink::Count(storing) => {
+                    storing.is_available(known.location, known.digest, known.size)
+                }
             }
     }
 

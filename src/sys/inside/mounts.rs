@@ -44,6 +44,9 @@ pub(super) fn hold(step: &Step) -> Result<Held, FailedStep> {
                 None => None,
             },
         }),
+        Step::OverlayInMemory { target } => {
+            Ok(Held::Layers { lower: vec![directory(target.as_path())?], writes: None })
+        }
         _ => Ok(Held::Nothing),
     }
 }
@@ -85,6 +88,7 @@ pub(super) fn perform(step: &Step, held: Held) -> Result<(), FailedStep> {
     match (step, held) {
         (Step::Overlay(layers), Held::Tree(tree)) => attach("overlay", &tree, layers.target.as_path()),
         (Step::Overlay(layers), Held::Layers { lower, writes }) => overlay(layers, &lower, writes.as_ref()),
+        (Step::OverlayInMemory { target }, Held::Layers { lower, .. }) => overlay_in_memory(&lower, target.as_path()),
         (Step::Bind(Bind { to, .. }), Held::Tree(tree)) => attach("bind mount", &tree, to.as_path()),
         (Step::Mask { path }, _) => mask(path.as_path()),
         (Step::MakeDirectory { path }, _) => {
@@ -113,6 +117,19 @@ fn overlay(layers: &Layers, lower: &[OwnedFd], writes: Option<&(OwnedFd, OwnedFd
     let through = apart(live, target)?;
     let lower: Vec<&OwnedFd> = above.iter().copied().chain([&through]).collect();
     mount_overlay(&lower, writes, target).map_err(failed)
+}
+
+/// The changes lie in a tmpfs at the target, which the overlay then covers.
+fn overlay_in_memory(lower: &[OwnedFd], target: &Path) -> Result<(), FailedStep> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("agentguard", target, "tmpfs", flags, c"mode=0700,size=64k").map_err(FailedStep::at("mask", target))?;
+    let make = |name: &str| {
+        let path = target.join(name);
+        fs::create_dir(&path).map_err(FailedStep::io("overlay", &path)).and_then(|()| directory(&path))
+    };
+    let writes = (make("upper")?, make("work")?);
+    let lower: Vec<&OwnedFd> = lower.iter().collect();
+    mount_overlay(&lower, Some(&writes), target).map_err(FailedStep::at("overlay", target))
 }
 
 /// Whether one of some directories lies inside another.

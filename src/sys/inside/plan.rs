@@ -31,6 +31,12 @@ pub enum Step {
     PidNamespace,
     /// A copy-on-write view over a directory.
     Overlay(Layers),
+    /// The same with changes that are kept in memory and nowhere else: to find out whether it can be had, with nothing made
+    /// that somebody could see.
+    OverlayInMemory {
+        /// The directory.
+        target: Text,
+    },
     /// Something shown at another path as well.
     Bind(Bind),
     /// A directory's content is hidden under an empty one that cannot be written.
@@ -116,7 +122,12 @@ impl Step {
     pub(super) fn mounts(&self) -> bool {
         matches!(
             self,
-            Self::Overlay(_) | Self::Bind(_) | Self::Mask { .. } | Self::MakeDirectory { .. } | Self::MakeFile { .. }
+            Self::Overlay(_)
+                | Self::OverlayInMemory { .. }
+                | Self::Bind(_)
+                | Self::Mask { .. }
+                | Self::MakeDirectory { .. }
+                | Self::MakeFile { .. }
         )
     }
 }

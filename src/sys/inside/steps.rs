@@ -46,9 +46,12 @@ fn alone(step: &Step, birth: Birth, entered: &mut Entered, helper: Option<&Helpe
             Ok(())
         }
         Step::DropAdmin => capabilities::drop_admin(),
-        Step::Overlay(_) | Step::Bind(_) | Step::Mask { .. } | Step::MakeDirectory { .. } | Step::MakeFile { .. } => {
-            mounts::perform(step, mounts::hold(step)?)
-        }
+        Step::Overlay(_)
+        | Step::OverlayInMemory { .. }
+        | Step::Bind(_)
+        | Step::Mask { .. }
+        | Step::MakeDirectory { .. }
+        | Step::MakeFile { .. } => mounts::perform(step, mounts::hold(step)?),
     }
 }
 
