@@ -129,16 +129,43 @@ mod tests {
         assert_eq!(names, keys);
     }
 
-    #[test]
-    fn the_default_that_the_help_names_is_the_one_in_force() {
+    /// Resolves options, as in a project without a configuration.
+    fn resolve(options: &[&str]) -> Option<Settings> {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("agentguard.toml"), "").expect("written");
+        let typed = ["agentguard", "run"].iter().chain(options).chain(&["--", "true"]);
+        let Command::Run(args) = Cli::try_parse_from(typed).ok()?.command else { return None };
+        let here = dir.path().to_path_buf();
+        let place = || "/p".into();
+        let at = Surroundings { cwd: here, project: place(), state: place(), home: None, outer: None };
+        let mut settings = run_settings(*args, at).ok()?;
+        settings.request.at.cwd = place();
+        Some(settings)
+    }
+
+    #[test]
+    fn a_flag_of_any_option_is_told_as_one() {
+        // Of each kind of value one.
+        let samples = ["1", "5m", "auto", "fail", "empty", "a=b", "clean_abort", ""];
+        for choice in choices(&Origins::default(), None) {
+            if matches!(&*choice.name, "state-dir" | "color") {
+                continue;
+            }
+            let option = format!("--{}", choice.name);
+            let taken = samples.iter().find_map(|sample| {
+                let typed: Vec<&str> = [&*option, sample].into_iter().filter(|word| !word.is_empty()).collect();
+                let others: &[&str] = if choice.name == "retries" { &[] } else { &["--retries", "1"] };
+                resolve(&[others, &typed].concat()).map(|settings| settings.origins.of(&choice.name))
+            });
+            let taken = taken.unwrap_or_else(|| panic!("{option}: no sample fits"));
+            assert_eq!(taken.map(|taken| taken.origin), Some(Origin::Flag), "{option}");
+        }
+    }
+
+    #[test]
+    fn the_default_that_the_help_names_is_the_one_in_force() {
         let resolved = |options: &[&str]| {
-            let typed = ["agentguard", "run"].iter().chain(options).chain(&["--", "true"]);
-            let Command::Run(args) = Cli::try_parse_from(typed).expect("options").command else { panic!("run") };
-            let here = dir.path().to_path_buf();
-            let at = Surroundings { cwd: here.clone(), project: here.clone(), state: here, home: None, outer: None };
-            let settings = run_settings(*args, at).expect("valid");
+            let settings = resolve(options).expect("valid");
             format!("{:?} {:?}", settings.request, settings.talk)
         };
         let mut told = 0;

@@ -208,10 +208,7 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         memory: layered.size("memory", args.memory)?,
         pids: layered.one("pids", args.pids)?.map(|text| parse_count("pids", &text)).transpose()?,
     };
-    let stdin = match args.stdin {
-        Some(typed) => Some(typed),
-        None => layered.path("stdin", None)?,
-    };
+    let stdin = layered.path("stdin", args.stdin)?;
     let tty = word("tty", layered.one("tty", args.tty)?, &TTYS)?.unwrap_or_default();
     let default = BreakerPolicy::default();
     let breaker = BreakerPolicy {

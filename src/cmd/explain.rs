@@ -68,6 +68,8 @@ pub struct ExplainRequest<'a> {
 /// before it began.
 pub fn explain(request: &ExplainRequest<'_>, out: &mut dyn Write) -> anyhow::Result<Option<Refusal>> {
     let spec = specify(request.run)?;
+    // A file that cannot be read is refused before the run begins.
+    drop(request.run.stdin.plan()?);
     let outlook = Outlook::of(&request.run.at.state, &spec)?;
     let refusal = outlook.refusal();
     let page = Page { request, spec: &spec, outlook: &outlook };

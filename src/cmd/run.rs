@@ -90,7 +90,7 @@ pub enum StdinWish {
 }
 
 impl StdinWish {
-    fn plan(&self) -> anyhow::Result<StdinPlan> {
+    pub(super) fn plan(&self) -> anyhow::Result<StdinPlan> {
         match self {
             Self::Inherit => Ok(StdinPlan::observe()),
             Self::Null => Ok(StdinPlan::Nothing),

@@ -219,8 +219,9 @@ fn a_run_that_a_breaker_would_refuse_is_told_so_and_the_breaker_is_left_as_it_is
 #[test]
 fn bad_input_is_refused_as_it_is_without_explain() {
     let project = Project::new();
-    let sets: [&[&str]; 7] = [
+    let sets: [&[&str]; 8] = [
         &["--timeout", "soon"],
+        &["--stdin", "missing"],
         &["--out", "missing/../.agentguard/x"],
         &["--input", "nothing-here"],
         &["--passthrough", "agentguard.toml/below"],
