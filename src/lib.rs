@@ -74,6 +74,8 @@
 //! - `append_lock`: `flock(2)` on a file that exists only to be locked
 //! - `beneath`: Handles of directories (`O_PATH`): below a root, never through a symbolic link, out of the root or onto
 //!   another mount; or anywhere, by an absolute path of any length
+//! - `beside`: Two pieces of work side by side, where the machine has a thread to spare: a full process table must not
+//!   end a run
 //! - `chance`: Chance, from the kernel
 //! - `clock`: Wall clock and randomness, read in one place so that the floors above can be given fixed ones
 //! - `copy`: Copying the bytes of one open file into another: shared blocks where the filesystem can, else by the

@@ -15,6 +15,7 @@ mod journaled;
 mod place;
 mod report;
 mod rows;
+mod supervision;
 mod timing;
 mod workspaces;
 

@@ -12,7 +12,7 @@ use crate::errands::record_id;
 use crate::place::{AGENTGUARD, LARGE, Place, SMALL, SMALL_OTHER, Tree, copy, is_installed, quoted, remove, shell};
 use crate::report::Outcome;
 use crate::timing::{Side, interleaved};
-use crate::workspaces;
+use crate::{supervision, workspaces};
 
 /// How a ratio is to be read.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ const ROW: RowSpec = RowSpec {
 };
 
 /// Every row, in the order of the table of goals.
-pub(crate) const ROWS: [RowSpec; 24] = [
+pub(crate) const ROWS: [RowSpec; 28] = [
     RowSpec { name: "--version", yardstick: "true", goal: Goal::TimeAtMost(1.5), times: 30, build: start_up, ..ROW },
     RowSpec {
         name: "run -- true, 1 KiB input",
@@ -162,6 +162,37 @@ pub(crate) const ROWS: [RowSpec; 24] = [
         goal: Goal::TimeAtMost(0.8),
         peak_mib: Some(64.0),
         build: relay,
+        ..ROW
+    },
+    RowSpec {
+        name: "supervision: a blocked run",
+        yardstick: "agentguard --version",
+        goal: Goal::TimeAtMost(3.0),
+        times: 10,
+        build: supervision::blocked,
+        ..ROW
+    },
+    RowSpec {
+        name: "supervision: 1,000 processes ended, namespace",
+        yardstick: "the same that end by themselves",
+        needs: "python3",
+        build: |place| supervision::thousand(place, ""),
+        ..ROW
+    },
+    RowSpec {
+        name: "supervision: 1,000 processes ended, subreaper",
+        yardstick: "the same that end by themselves",
+        needs: "python3",
+        build: |place| supervision::thousand(place, "--isolation none"),
+        ..ROW
+    },
+    RowSpec {
+        name: "supervision: 100 MB on a terminal, captured",
+        yardstick: "script -qc",
+        needs: "script",
+        goal: Goal::TimeAtMost(0.7),
+        peak_mib: Some(64.0),
+        build: supervision::terminal,
         ..ROW
     },
     RowSpec {

@@ -20,13 +20,13 @@ use super::own_terminal::OwnTerminal;
 use super::processes::Processes;
 use super::progress::{Progress, Warning};
 use super::signals::Signals;
-use super::using::{INTERVAL, Sample, Using};
+use super::using::{Sample, Using};
 
 /// What cannot be killed by then (uninterruptible sleep) fails the run; the init process gives up a little earlier.
 const DEADLINE: Duration = Duration::from_secs(6);
 
 /// A pipe on which nothing came for so long makes one wonder.
-const PATIENCE_WITH_INPUT: Duration = Duration::from_secs(9);
+const PATIENCE_WITH_INPUT: Duration = Duration::from_secs(7);
 
 /// What is known of a process beforehand.
 pub struct Attending<'a> {
@@ -99,8 +99,7 @@ impl Timers {
         let timeout = attending.time.timeout.and_then(|timeout| now.checked_add(timeout)).unwrap_or(far);
         let deadline = attending.processes.deadline().unwrap_or(far);
         let limits = [(timeout, StopCause::Timeout), (deadline, StopCause::Deadline)];
-        let is_watched = attending.using.is_watched() || attending.time.idle_timeout.is_some();
-        let look = if is_watched { now + interval(attending.time) } else { far };
+        let look = interval(attending).map_or(far, |interval| now + interval);
         Self { far, limits, grace: far, killed: far, look }
     }
 
@@ -130,8 +129,11 @@ impl Timers {
     }
 }
 
-fn interval(time: &TimePolicy) -> Duration {
-    time.idle_timeout.map_or(INTERVAL, |idle| (idle / 4).clamp(Duration::from_millis(20), INTERVAL))
+/// How often is looked at what it uses.
+fn interval(attending: &Attending<'_>) -> Option<Duration> {
+    let idle =
+        attending.time.idle_timeout.map(|idle| (idle / 4).clamp(Duration::from_millis(20), Duration::from_secs(1)));
+    idle.into_iter().chain(attending.using.interval()).min()
 }
 
 /// Looks now and then whether a process is at work, and within its budget.
@@ -142,7 +144,7 @@ struct Looking {
     active: Instant,
     begun: Instant,
     /// What it had used when it was suspected to wait for input; and whether that was said.
-    suspected: Option<Sample>,
+    suspected: Option<(Instant, Sample)>,
     said: bool,
 }
 
@@ -162,13 +164,13 @@ impl Looking {
             return;
         };
         let sample = attending.using.sample(child.init());
-        if self.suspected.is_some_and(|before| !sample.is_active_since(&before, INTERVAL)) {
+        if self.suspected.is_some_and(|(at, before)| !sample.is_active_since(&before, at.elapsed())) {
             self.said = true;
             let what =
                 "the agent seems to wait for standard input, a pipe from which nothing comes and that nobody closes";
             progress.warn(Warning(format!("{what}: --stdin null or < /dev/null gives it none")));
         }
-        self.suspected = Some(sample);
+        self.suspected = Some((Instant::now(), sample));
     }
 
     /// The limit that it has reached, and when to look again.
@@ -187,7 +189,7 @@ impl Looking {
             }
         }
         // A look at much takes its time, and must not take all of it.
-        let pause = interval(attending.time).max(now.elapsed() * 20);
+        let pause = interval(attending).unwrap_or(PATIENCE_WITH_INPUT).max(now.elapsed() * 20);
         (cause, Instant::now() + pause)
     }
 }

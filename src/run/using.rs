@@ -15,8 +15,10 @@ use super::ended::Life;
 use super::environment::AttemptPlaces;
 use super::scene::{Scene, Way};
 
-/// How often is looked; nothing is looked at more often than that but for a shorter idle timeout.
-pub const INTERVAL: Duration = Duration::from_secs(1);
+/// How often is looked where there is a budget of staging; nothing is looked at more often but for a shorter idle timeout.
+const OFTEN: Duration = Duration::from_secs(1);
+/// How often is looked at the room on the disk alone: a run that sleeps costs next to nothing.
+const SELDOM: Duration = Duration::from_millis(2500);
 
 /// What an attempt must leave of the disk that it stages on, for the log and for everybody else.
 const DISK_RESERVE_BYTES: u64 = 16 << 20;
@@ -101,9 +103,13 @@ impl Using {
         Self { printed, nothing_came, staged: None, most_files: None, most_bytes: None, disk: None }
     }
 
-    /// Whether there is something to look at now and then.
-    pub fn is_watched(&self) -> bool {
-        self.disk.is_some()
+    /// How often there is something to look at.
+    pub fn interval(&self) -> Option<Duration> {
+        if self.most_files.is_some() || self.most_bytes.is_some() {
+            Some(OFTEN)
+        } else {
+            self.disk.as_ref().map(|_| SELDOM)
+        }
     }
 
     /// Whether it has staged more than it may, or filled the disk.

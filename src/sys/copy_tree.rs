@@ -14,6 +14,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, linkat, mkdirat};
 
+use super::beside;
 use super::copy::{CopiedBy, copy_content};
 use super::metadata::{Metadata, create_file};
 use super::rename::Spot;
@@ -164,11 +165,8 @@ impl Copy<'_> {
     }
 
     fn run(&self) -> Result<(), CopyError> {
-        std::thread::scope(|scope| {
-            let helper = scope.spawn(|| self.work());
-            let mine = self.work();
-            mine.and(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        })
+        let (helped, mine) = beside::both(|| self.work(), || self.work());
+        mine.and(helped)
     }
 
     fn work(&self) -> Result<(), CopyError> {

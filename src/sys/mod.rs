@@ -3,6 +3,7 @@
 pub mod append_file;
 pub mod append_lock;
 pub mod beneath;
+pub mod beside;
 pub mod chance;
 pub mod clock;
 pub mod copy;

@@ -139,7 +139,9 @@ fn waiting_for_the_next_attempt_is_interruptible_and_counts_for_the_deadline() {
     let begun = Instant::now();
     let limits =
         ["--out", "o", "--retries", "1000", "--backoff", "50ms", "--backoff-max", "50ms", "--deadline", "700ms"];
-    project.run(&limits, "exit 5").exits(5);
+    let outcome = project.run(&limits, "exit 5");
+    // It comes between two attempts, or in one.
+    assert!(matches!(outcome.code, Some(5 | 124)), "{outcome:?}");
     assert!(begun.elapsed() < Duration::from_secs(3) && project.last().attempts.len() > 2, "{:?}", project.last());
 }
 

@@ -40,6 +40,9 @@ fn an_inner_run_commits_into_the_outer_view_and_lands_with_it() {
         assert_eq!((of("outer").parent_run_id, of("inner").published, of("outer").published), (None, true, true));
         assert_eq!(of("outer").changes.expect("changes").deleted, 1);
         here.ag(&["show", &of("inner").run_id.to_string()]).exits(0);
+        let shown = here.ag(&["show", &of("outer").run_id.to_string()]).exits(0).text();
+        let line = format!("  {}  inner  succeeded", of("inner").run_id.short());
+        assert!(shown.contains("runs inside") && shown.contains(&line), "{view}: {shown}");
         here.ag(&["fsck"]).exits(0);
         assert_eq!(here.leftovers(), Vec::<String>::new(), "{view}");
     }

@@ -157,6 +157,8 @@ fn ctrl_z_stops_both_fg_continues_both_and_no_time_passes_meanwhile() {
             ["expect", "bash"],
             ["send", line],
             ["expect", "ready"],
+            // A shell that is just starting a program cannot be stopped.
+            ["sleep", 0.3],
             ["send", "\u{1a}"],
             ["expect", "Stopped"],
             ["sleep", 4.2],

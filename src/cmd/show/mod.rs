@@ -1,5 +1,6 @@
 //! `agentguard show RUN`: all about one run.
 
+mod inside;
 mod summary;
 
 use std::io::Write;
@@ -36,7 +37,9 @@ pub fn show(state_dir: &Path, request: &ShowRequest, out: &mut dyn Write) -> any
     let text = match request.what {
         ShowWhat::Summary(paint) => {
             let record = line.record().with_context(|| format!("read {}", log.path().display()))?;
-            summary::Page { record: &record, paint, state_dir, log_path: log.path(), offset: line.offset }.text()
+            let inside = inside::tree(&log, &line, &record)?;
+            let (log_path, offset) = (log.path(), line.offset);
+            summary::Page { record: &record, inside: &inside, paint, state_dir, log_path, offset }.text()
         }
         // From the stored bytes, so that a field of a newer version is not lost.
         ShowWhat::Json => indent_json(&line.bytes)

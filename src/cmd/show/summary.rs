@@ -21,6 +21,8 @@ const LOG_BYTES: u64 = 16 * 1024;
 /// What the page is made of.
 pub(super) struct Page<'a> {
     pub(super) record: &'a RunRecord,
+    /// The tree of the runs inside it.
+    pub(super) inside: &'a [String],
     pub(super) paint: Paint,
     pub(super) state_dir: &'a Path,
     pub(super) log_path: &'a Path,
@@ -34,8 +36,16 @@ impl Page<'_> {
         self.outcome(&mut text);
         self.attempts(&mut text);
         self.verify(&mut text);
+        self.runs_inside(&mut text);
         self.origin(&mut text);
         text
+    }
+
+    fn runs_inside(&self, text: &mut String) {
+        if !self.inside.is_empty() {
+            section(text, "runs inside");
+            self.inside.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
     }
 
     fn facts(&self) -> String {

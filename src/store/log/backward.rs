@@ -26,6 +26,14 @@ impl RunLog {
     }
 }
 
+impl RunLog {
+    /// The same for the lines before one of them.
+    pub fn before(&self, line: &Line) -> Result<NewestFirst, ReadError> {
+        let lines = self.open_whole_lines()?.map(|(file, end)| Backward::new(file, end.min(line.offset)));
+        Ok(NewestFirst { path: self.path.clone(), lines })
+    }
+}
+
 impl Iterator for NewestFirst {
     type Item = Result<Line, ReadError>;
 

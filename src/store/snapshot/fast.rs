@@ -20,6 +20,7 @@ use super::table::StatTable;
 use super::table_record::Record;
 use crate::model::EntryKind;
 use crate::store::ignore::{Watched, is_git_dir, is_taken_at_top};
+use crate::sys::beside;
 use crate::sys::walk::{self, Name, Stat, lstat_at, stat_at};
 use crate::sys::xattr;
 
@@ -47,11 +48,8 @@ pub(super) fn trees_are_same(table: &StatTable, layout: Option<&Layout>, base: &
     if len < SHARED_ENTRIES {
         return look.range(0, len);
     }
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| look.range(len / 2, len));
-        let mine = look.range(0, len / 2);
-        other.join().unwrap_or(false) && mine
-    })
+    let (other, mine) = beside::both(|| look.range(len / 2, len), || look.range(0, len / 2));
+    other && mine
 }
 
 fn packs_are_there(table: &StatTable, layout: &Layout) -> bool {

@@ -211,11 +211,12 @@ pub(super) fn gather(plan: &Plan<'_>) -> Result<Gathered, CaptureError> {
 impl Walk<'_> {
     fn run(&self) {
         std::thread::scope(|scope| {
-            let mut helper = None;
+            let mut is_shared = false;
             self.work(&mut || {
-                // A thread costs as much as some forty small files: only where there is something to share.
-                if helper.is_none() {
-                    helper = Some(scope.spawn(|| self.work(&mut || ())));
+                // A thread costs as much as some forty small files: only where there is something to share. Without one
+                // there is more for this one.
+                if !std::mem::replace(&mut is_shared, true) {
+                    let _ = std::thread::Builder::new().spawn_scoped(scope, || self.work(&mut || ()));
                 }
             });
         });

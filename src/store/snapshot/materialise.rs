@@ -13,6 +13,7 @@ use super::contents::{Contents, LoadError};
 use super::layout::Layout;
 use super::manifest::{Manifest, ManifestEntry, NO_PARENT};
 use crate::model::{EntryKind, Text};
+use crate::sys::beside;
 use crate::sys::metadata::{Metadata, create_file};
 use crate::sys::walk;
 
@@ -154,11 +155,8 @@ impl Out<'_> {
             return self.make_some(wanted);
         }
         let (mine, others) = wanted.split_at(wanted.len() / 2);
-        std::thread::scope(|scope| {
-            let helper = scope.spawn(|| self.make_some(others));
-            let made = self.make_some(mine);
-            made.and(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        })
+        let (helped, made) = beside::both(|| self.make_some(others), || self.make_some(mine));
+        made.and(helped)
     }
 
     fn make_some(&self, wanted: &[usize]) -> Result<(), MaterialiseError> {
