@@ -154,7 +154,7 @@ fn ctrl_z_stops_both_fg_continues_both_and_no_time_passes_meanwhile() {
              sh -c 'echo re\"\"ady; sleep 1.5; echo aga\"\"in'\r"
         );
         let steps = serde_json::json!([
-            ["expect", "bash"],
+            ["sleep", 0.5],
             ["send", line],
             ["expect", "ready"],
             // A shell that is just starting a program cannot be stopped.
@@ -189,7 +189,7 @@ fn the_terminal_is_what_it_was_on_every_way_out() {
     .join("; ");
     let line = format!("stty -a > $OUTSIDE/before; {line}; stty sane; echo don\"\"e\r");
     let steps = serde_json::json!([
-        ["expect", "bash"],
+        ["sleep", 0.5],
         ["send", line],
         ["expect", "done"],
         ["send", "stty -a > $OUTSIDE/after; exit\r"],
