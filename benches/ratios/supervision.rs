@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::place::{AGENTGUARD, Place, quoted, shell};
-use crate::rows::{plain, program};
+use crate::rows::plain;
 use crate::timing::Side;
 
 /// A run that needs an agent whose breaker is open.
@@ -12,10 +12,11 @@ pub(crate) fn blocked(place: &Place) -> anyhow::Result<[Side<'_>; 2]> {
     let mut trip = place.agentguard(&project);
     trip.args(["breaker", "trip", "fetch", "--for", "24h"]);
     place.run(&mut trip)?;
-    let version = || program(AGENTGUARD, ["--version"]);
+    // Through a shell like the other side, which reads the exit code.
+    let version = format!("{} --version >/dev/null; test $? = 0", quoted(AGENTGUARD.as_ref())?);
     let run = format!("{} run --quiet --needs fetch --out o -- true; test $? = 121", quoted(AGENTGUARD.as_ref())?);
     let ours = move || in_project(&run, &project);
-    Ok([plain(version), plain(ours)])
+    Ok([plain(move || shell(version.clone())), plain(ours)])
 }
 
 /// A thousand processes in sessions of their own, ended with the run.
