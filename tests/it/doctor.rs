@@ -37,6 +37,17 @@ fn every_facility_is_tried_and_what_is_said_is_what_runs_find() {
     assert_eq!(outcome.code, Some(i32::from(!facilities().same_path)));
     let view = project.ag(&["run", "--", "true"]).exits(0);
     assert_eq!(said("workspace runs").split(':').next(), Some(&*project.last().isolation.view), "{}", view.stderr);
+    let held = project.last().isolation.processes;
+    assert_eq!(
+        said("PID namespace") == "works" && facilities().same_path,
+        held.as_deref() == Some("namespace"),
+        "{text}"
+    );
+    if facilities().overlay {
+        project.write("dir/f", "f\n");
+        let rename = project.ag(&["run", "--", "python3", "-c", "import os; os.rename('dir', 'moved')"]);
+        assert_eq!(said("directory renames") == "works", rename.code == Some(0), "{text}{}", rename.stderr);
+    }
     let strict = project.ag(&["run", "--isolation", "strict", "--", "true"]);
     assert_eq!(said("--isolation strict") == "works", strict.code == Some(0), "{}", strict.stderr);
     let network = project.ag(&["run", "--no-network", "--", "true"]);

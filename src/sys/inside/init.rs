@@ -53,14 +53,8 @@ pub(super) fn live(socket: UnixStream, opening: &[Step], birth: Birth) -> i32 {
     }
     while let Some((body, descriptors)) = wire::receive(&socket) {
         match serde_json::from_slice(&body) {
-            Ok(Order::Open(steps)) => {
-                if let Err(failed) = preparing.perform(&steps) {
-                    say(&socket, &Answer::Failed(failed));
-                    return 1;
-                }
-            }
-            Ok(Order::Try(steps)) => {
-                match preparing.perform_all(&steps) {
+            Ok(Order::Try) => {
+                match preparing.finish() {
                     Ok(()) => say(&socket, &Answer::Entered(preparing.entered)),
                     Err(failed) => say(&socket, &Answer::Failed(failed)),
                 }
@@ -112,8 +106,10 @@ impl Preparing {
         Ok(())
     }
 
-    fn perform_all(&mut self, steps: &[Step]) -> Result<(), FailedStep> {
-        steps::perform(steps, self.birth, &mut self.entered, self.helper.as_ref())
+    /// What was only prepared: an agent would do it itself.
+    fn finish(&mut self) -> Result<(), FailedStep> {
+        let serving: &[Step] = if self.helper.is_some() { &[Step::ServeRenames] } else { &[] };
+        steps::perform(serving, self.birth, &mut self.entered, self.helper.as_ref())
     }
 
     fn start(mut self, socket: UnixStream, agent: Agent, descriptors: Vec<OwnedFd>) -> i32 {

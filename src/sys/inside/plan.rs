@@ -136,13 +136,11 @@ impl Step {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Order {
-    /// Steps that need nothing but themselves, as soon as it lives.
-    Open(Vec<Step>),
     /// The rest of the steps, and the agent. Four descriptors come along: its standard streams, and where it tells why it
     /// cannot be executed.
     Become(Box<Agent>),
-    /// The steps only: it was an experiment.
-    Try(Vec<Step>),
+    /// Nothing more than what it has done: it was an experiment.
+    Try,
     /// Everything that the agent has started is asked to end.
     Terminate,
     /// Everything is killed.

@@ -234,7 +234,7 @@ impl Waiting {
 
     fn try_only(mut self) -> Result<Entered, InsideError> {
         self.pid()?;
-        self.order(&Order::Try(Vec::new()), &[]);
+        self.order(&Order::Try, &[]);
         self.entered()
     }
 
