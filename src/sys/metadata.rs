@@ -7,8 +7,18 @@ use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, chmodat, chownat, fchmod, fchown, futimens,
     mkfifoat, openat, symlinkat, utimensat,
 };
+use rustix::io::Errno;
 
 use super::xattr::{self, Xattr};
+
+/// In a user namespace an owner may have no number of its own there: nobody can give anything to it, and the copy keeps
+/// who made it.
+fn unless_unmapped(given: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match given {
+        Err(Errno::INVAL) => Ok(()),
+        given => given,
+    }
+}
 
 /// What an object is given after its content.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +57,7 @@ impl Metadata<'_> {
     pub fn apply_to(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         xattr::write_all(fd, self.xattrs)?;
         if let Some((uid, gid)) = self.owner() {
-            fchown(fd, uid, gid)?;
+            unless_unmapped(fchown(fd, uid, gid))?;
         }
         if let Some(gid) = self.other_group() {
             // It is not theirs to give: the copy has their own.
@@ -59,7 +69,7 @@ impl Metadata<'_> {
 
     fn apply_at(&self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
         if let Some((uid, gid)) = self.owner() {
-            chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+            unless_unmapped(chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
         }
         if let Some(gid) = self.other_group() {
             let _ = chownat(dir, name, None, Some(gid), AtFlags::SYMLINK_NOFOLLOW);
