@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
 
-use crate::project::{Outcome, skip};
+use crate::project::{Outcome, is_root, skip};
 use crate::workspace_scene::{MEET, Workspace, facilities, run_arguments, views, without_namespaces};
 
 fn scene() -> Workspace {
@@ -275,4 +276,21 @@ fn an_agent_cannot_take_its_view_away() {
         here.run(&["--view", view], script).exits(7);
         assert_eq!(here.read("f"), "f\n", "{view}");
     }
+}
+
+#[test]
+fn an_owner_without_a_number_in_the_user_namespace_is_no_obstacle_to_a_private_copy() {
+    if !is_root() {
+        skip("root", "a file of another owner cannot be made");
+        return;
+    }
+    let here = Workspace::new();
+    here.write("theirs", "x\n");
+    std::os::unix::fs::chown(here.join("theirs"), Some(1234), Some(1234)).expect("given away");
+    let command = here.command(&["run", "--view", "clone", "--", "sh", "-c", "cat theirs > mine"]);
+    let mut inside = Command::new("unshare");
+    inside.arg("-Ur").arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    inside.current_dir(command.get_current_dir().expect("a directory"));
+    Outcome::of(inside.output().expect("run")).exits(0);
+    assert_eq!(here.read("mine"), "x\n");
 }
