@@ -76,7 +76,7 @@ pub fn begin(
     run_id: RunId,
     progress: &Arc<dyn Progress>,
 ) -> Result<Stage<Begun>, BeginError> {
-    let began = clock::stamp_of_beginning();
+    let began = clock::stamp_now();
     let header = header(&spec, run_id);
     let (dir, alive) = RunDir::create(state, run_id).map_err(BeginError::Directory)?;
     crash::point("run.marked").map_err(BeginError::Struck)?;
