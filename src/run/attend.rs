@@ -61,7 +61,11 @@ pub async fn attend(mut child: Running, attending: &Attending<'_>, signals: &mut
         foreground.take_back();
     }
     let (outcome, killed) = match end {
-        End::Known(outcome) => (outcome, until_nothing_is_left(&child, &mut voice, signals).await),
+        End::Known(mut outcome) => {
+            let (killed, cut_by) = until_nothing_is_left(&child, &mut voice, signals).await;
+            outcome.stopped = outcome.stopped.or(cut_by.map(StopCause::Cancelled));
+            (outcome, killed)
+        }
         End::Unknown(stopped) => (AttemptOutcome { end: ProcessEnd::Signal(9), stopped }, None),
     };
     let swept = match killed {
@@ -284,21 +288,29 @@ async fn reached(limit: Option<(Instant, StopCause)>) -> StopCause {
     }
 }
 
-/// What the process left behind has a little time of its own; a signal that says stop takes it. How many had to be killed;
-/// `None` if something is left, or nobody can tell.
-async fn until_nothing_is_left(child: &Running, voice: &mut Voice, signals: &mut Signals) -> Option<u64> {
+/// What the process left behind has a little time of its own; a signal that says stop takes it. How many had to be killed
+/// (`None` if something is left, or nobody can tell), and the signal: the run is cancelled by it, whatever the process
+/// itself had come to.
+async fn until_nothing_is_left(
+    child: &Running,
+    voice: &mut Voice,
+    signals: &mut Signals,
+) -> (Option<u64>, Option<i32>) {
     let deadline = Instant::now() + DEADLINE;
+    let mut cut_by = None;
     loop {
         tokio::select! {
             biased;
             told = voice.next() => match told {
-                Told::Done(killed) => return Some(killed),
-                Told::Lost => return None,
+                Told::Done(killed) => return (Some(killed), cut_by),
+                Told::Lost => return (None, cut_by),
                 Told::Ended(_) | Told::Stopped => {}
             },
-            // Whoever sent it finds the run ended in no time; what it came to is known by now.
-            _ = signals.next() => child.kill(),
-            () = sleep_until(deadline) => return None,
+            signal = signals.next() => {
+                cut_by = cut_by.or(Some(signal));
+                child.kill();
+            }
+            () = sleep_until(deadline) => return (None, cut_by),
         }
     }
 }

@@ -221,3 +221,30 @@ fn ci_systems_ways_to_cancel_end_with_a_record_and_an_untouched_target() {
     assert_eq!(project.last().status.to_string(), "cancelled");
     assert_eq!(project.visible_names(), Vec::<String>::new());
 }
+
+#[test]
+fn a_run_that_is_cancelled_while_what_the_agent_left_ends_lands_nothing() {
+    for (hold, options) in holds() {
+        let project = Project::new();
+        let mut all = vec!["--out", "o"];
+        all.extend(&options);
+        let script = "echo x > $AGENTGUARD_STAGING/f; setsid sh -c 'touch $OUTSIDE/ready; sleep 60' & \
+                      while [ ! -e $OUTSIDE/ready ]; do sleep 0.01; done; touch $OUTSIDE/over";
+        let token = unique("7");
+        let mut arguments = vec!["run"];
+        arguments.extend(&all);
+        arguments.extend(["--", "sh", "-c", script, &token]);
+        let mut child =
+            project.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("spawned");
+        wait_until("the agent is about to end", || project.outside("over").exists());
+        // It has ended when its shell is gone; what it left has 300 ms from then on.
+        let is_agents =
+            |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sh\n");
+        wait_until("the agent has ended", || !processes_with(&token).iter().any(is_agents));
+        tell(&child, Signal::TERM);
+        assert_eq!(child.wait().expect("waited").code(), Some(143), "{hold}");
+        let record = project.last();
+        assert_eq!((record.status.to_string().as_str(), record.published), ("cancelled", false), "{hold}: {record:?}");
+        assert_eq!(project.visible_names(), Vec::<String>::new(), "{hold}");
+    }
+}
