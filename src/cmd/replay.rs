@@ -13,6 +13,7 @@ use crate::model::event::{Event, SnapshotRef};
 use crate::model::spec::{InputSource, PublishPolicy, RunSpec};
 use crate::model::{Digest, EntryKind, RunId, RunRecord, Text};
 use crate::rules::reproduction::{Comparison, compare, compare_paths};
+use crate::run::begin::{NewRun, Touched};
 use crate::run::driver::{Connections, drive};
 use crate::run::progress::{Progress, Warning};
 use crate::run::recover::recover;
@@ -27,7 +28,6 @@ use crate::store::run_dir::BASE_NAME;
 use crate::store::run_dir::RunDir;
 use crate::store::snapshot::ManifestEntry;
 use crate::store::state_dir::StateDir;
-use crate::sys::clock;
 use crate::sys::copy_tree::copy_tree;
 use crate::sys::relay::Passing;
 use crate::sys::walk::Access;
@@ -84,7 +84,7 @@ pub fn replay(request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::
         let stdin = lay_out_stdin(&dir.join("stdin"), own)?;
         Ok(Connections { stdin, stdout: Passing::ToStdout, stderr: Passing::ToStderr })
     };
-    let finished = drive(&state, clock::new_run_id(), spec, connect, progress)?;
+    let finished = drive(&state, NewRun::mint(Touched::Something), spec, connect, progress)?;
     let comparison = compare_runs(&state, &original, &finished.record)?;
     Ok(Replayed { finished, original: original.run_id, comparison })
 }

@@ -14,6 +14,7 @@ use crate::model::spec::{
     TimePolicy, Tty,
 };
 use crate::model::{ByteSize, RunId, Text};
+use crate::run::begin::{NewRun, Touched};
 use crate::run::driver::{Connections, drive};
 use crate::run::environment::{OUTER_STATE, OUTER_WORKSPACE};
 use crate::run::progress::{Progress, Warning};
@@ -142,9 +143,15 @@ pub fn run(request: &RunRequest, progress: &Arc<dyn Progress>) -> anyhow::Result
     let stdin = request.stdin.plan()?;
     spec.workspace.as_ref().map_or(Ok(()), make_passthrough)?;
     let state = StateDir::open_or_create(&request.at.state)?;
-    report_recovered(&recover(&state), progress);
+    let recovered = recover(&state);
+    report_recovered(&recovered, progress);
+    let made = spec.workspace.as_ref().is_some_and(|workspace| !workspace.passthrough.is_empty());
+    let touched = match recovered.is_empty() && !made && state.is_older_than(clock::stamp_of_start()) {
+        true => Touched::Nothing,
+        false => Touched::Something,
+    };
     let connect = move |_: &_| Ok(Connections { stdin, stdout: Passing::ToStdout, stderr: Passing::ToStderr });
-    Ok(drive(&state, clock::new_run_id(), spec, connect, progress)?)
+    Ok(drive(&state, NewRun::mint(touched), spec, connect, progress)?)
 }
 
 /// What an earlier command left behind and this one put right is said, once.

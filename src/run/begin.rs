@@ -22,6 +22,39 @@ use super::breaker;
 use super::ended::{Life, Stage};
 use super::progress::Progress;
 
+/// A run that is about to begin.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRun {
+    /// Its id.
+    pub run_id: RunId,
+    /// The moment from which on a change in the workspace is not agentguard's own, as files are stamped.
+    pub began: (i64, u32),
+}
+
+impl NewRun {
+    /// A run with an id of its own.
+    ///
+    /// Whoever has not `touched` the project in this process has the run count from the process's beginning, which makes the
+    /// wait for the clock's tick shorter. What was touched (a state directory, a recovered commit, a directory to pass
+    /// through) has stamps of its own, which would pass for somebody else's change.
+    pub fn mint(touched: Touched) -> Self {
+        let began = match touched {
+            Touched::Nothing => clock::stamp_of_start(),
+            Touched::Something => clock::stamp_now(),
+        };
+        Self { run_id: clock::new_run_id(), began }
+    }
+}
+
+/// Whether this process may have changed anything in the project before the run began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// It has only read.
+    Nothing,
+    /// It may have.
+    Something,
+}
+
 /// A run that exists, and what its targets were when it began.
 #[derive(Debug)]
 #[must_use]
@@ -73,10 +106,9 @@ pub enum BeginError {
 pub fn begin(
     state: &StateDir,
     spec: RunSpec,
-    run_id: RunId,
+    NewRun { run_id, began }: NewRun,
     progress: &Arc<dyn Progress>,
 ) -> Result<Stage<Begun>, BeginError> {
-    let began = clock::stamp_now();
     let header = header(&spec, run_id);
     let (dir, alive) = RunDir::create(state, run_id).map_err(BeginError::Directory)?;
     crash::point("run.marked").map_err(BeginError::Struck)?;

@@ -13,7 +13,7 @@ use crate::store::trash;
 use crate::sys::relay::Passing;
 
 use super::attempt;
-use super::begin::{BeginError, begin};
+use super::begin::{BeginError, NewRun, begin};
 use super::ended::{Life, Stage};
 use super::judge::{self, judge};
 use super::processes::Processes;
@@ -70,7 +70,7 @@ const SWEEP_BUDGET: Duration = Duration::from_millis(20);
 /// Runs a specification from its first event to its line in the log.
 pub fn drive(
     state: &StateDir,
-    run_id: RunId,
+    new: NewRun,
     spec: RunSpec,
     connections: impl FnOnce(&crate::store::run_dir::RunDir) -> io::Result<Connections>,
     progress: &Arc<dyn Progress>,
@@ -82,11 +82,11 @@ pub fn drive(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
     let finished = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(RunError::Signals)?;
-        let settled = match travel(state, run_id, spec, connections, &mut processes, &mut signals, progress).await? {
+        let settled = match travel(state, new, spec, connections, &mut processes, &mut signals, progress).await? {
             Ok(committed) => settle_committed(committed),
             Err(ended) => settle(*ended),
         };
-        settled.map_err(|source| RunError::Settle { run_id, source })
+        settled.map_err(|source| RunError::Settle { run_id: new.run_id, source })
     });
     if waiting {
         trash::sweep(state, trash::Sweep::Aged, SWEEP_BUDGET);
@@ -97,7 +97,7 @@ pub fn drive(
 /// The road.
 async fn travel(
     state: &StateDir,
-    run_id: RunId,
+    new: NewRun,
     spec: RunSpec,
     connections: impl FnOnce(&crate::store::run_dir::RunDir) -> io::Result<Connections>,
     processes: &mut Processes,
@@ -106,7 +106,7 @@ async fn travel(
 ) -> Result<Stage<Committed>, RunError> {
     // Reserved before anything is promised: the record of a run that fills the disk still fits.
     crate::store::log::RunLog::at(state.path()).reserve();
-    let begun = match begin(state, spec, run_id, progress)? {
+    let begun = match begin(state, spec, new, progress)? {
         Ok(begun) => begun,
         Err(ended) => return Ok(Err(ended)),
     };

@@ -115,6 +115,13 @@ impl StateDir {
         Ok(state)
     }
 
+    /// Whether the directory was made before `moment`, as files are stamped: whoever made it then changed the directory that
+    /// it lies in.
+    pub fn is_older_than(&self, moment: (i64, u32)) -> bool {
+        let made = |format: std::fs::Metadata| (format.mtime(), u32::try_from(format.mtime_nsec()).unwrap_or(u32::MAX));
+        std::fs::metadata(self.path.join("format")).is_ok_and(|format| made(format) < moment)
+    }
+
     /// Says what is wrong with a directory that exists; one that does not is fine.
     pub fn refuse_unusable(path: &Path) -> Result<(), StateDirError> {
         match (Self { path: path.to_path_buf() }).check() {

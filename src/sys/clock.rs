@@ -1,5 +1,6 @@
 //! Wall clock and randomness, read in one place so that the floors above can be given fixed ones.
 
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -42,6 +43,24 @@ pub fn let_tick_pass((secs, nanos): (i64, u32)) -> Tick {
 /// clock that stamps them would not do: since Linux 6.13 a file that was looked at gets a stamp of the fine one.)
 pub fn stamp_now() -> (i64, u32) {
     stamp(rustix::time::ClockId::Realtime)
+}
+
+/// The stamp of this process's beginning.
+static STARTED: OnceLock<(i64, u32)> = OnceLock::new();
+
+/// Notes the beginning of this process: call first of all.
+pub fn mark_start() {
+    // Once: this is called once.
+    _ = STARTED.set(stamp_now());
+}
+
+/// The stamp of this process's beginning, if that was a moment ago and was noted; else the present one.
+pub fn stamp_of_start() -> (i64, u32) {
+    const MOMENT: Duration = Duration::from_millis(50);
+    let now = stamp_now();
+    let span = |(secs, nanos): (i64, u32)| Duration::new(secs.unsigned_abs(), nanos);
+    let is_recent = |started: &(i64, u32)| *started <= now && span(now).saturating_sub(span(*started)) < MOMENT;
+    STARTED.get().copied().filter(is_recent).unwrap_or(now)
 }
 
 /// Waits until whatever is changed from now on gets a stamp later than `moment`: 10 ms at most on usual kernels.
