@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use super::breaker::BreakerArgs;
 use super::diff::DiffArgs;
+use super::prices::PricesArgs;
 
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
 /// nothing.
@@ -71,6 +72,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// See which agents are broken, close their circuit breakers or open them
     Breaker(BreakerArgs),
+    /// See what model calls are reckoned to cost, or take a newer table of prices over
+    Prices(PricesArgs),
     /// Finish or take back interrupted commits, write missing records, sweep leftovers
     #[command(
         after_long_help = "Examples:\n  agentguard recover\n\nExits with 1 if something could not be recovered; `run` and `replay` recover by themselves."
@@ -232,24 +235,15 @@ pub struct RunArgs {
     /// Tell each further attempt why the one before failed, in the file $AGENTGUARD_FEEDBACK
     #[arg(long, help_heading = "Retries")]
     pub feedback: bool,
-    /// Be so much nicer to others than agentguard was started (1 to 19)
-    #[arg(long, value_name = "N", help_heading = "Budget")]
-    pub nice: Option<String>,
-    /// Address space of each of the agent's processes
-    #[arg(long, value_name = "SIZE", help_heading = "Budget")]
-    pub memory: Option<String>,
-    /// Processes of the agent's user; root is not held to it
-    #[arg(long, value_name = "N", help_heading = "Budget")]
-    pub pids: Option<String>,
     /// Where standard input comes from: inherit, null or a file [default: inherit]
     #[arg(long, value_name = "inherit|null|FILE", help_heading = "Streams")]
     pub stdin: Option<PathBuf>,
     /// Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]
     #[arg(long, value_name = "WHEN", help_heading = "Streams")]
     pub tty: Option<String>,
-    /// Stop an agent that prints more
-    #[arg(long, value_name = "SIZE", help_heading = "Budget")]
-    pub max_output: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the command's help")]
+    pub budget: BudgetArgs,
     /// The agent counts as broken after this many failures in a row [default: 3]
     #[arg(long, value_name = "N", help_heading = "Circuit breaker")]
     pub breaker_threshold: Option<String>,
@@ -289,6 +283,36 @@ pub struct RunArgs {
     /// The command and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// How much an agent may use.
+#[derive(Debug, Default, Args)]
+pub struct BudgetArgs {
+    /// Whose words count about tokens and cost: auto (what is recognised), off, file ($AGENTGUARD_USAGE alone), or the name of
+    /// an agent's format: claude, codex, gemini, qwen, opencode, pi, copilot, aider, mini, llm, cn [default: auto]
+    #[arg(long, value_name = "FORMAT", help_heading = "Budget")]
+    pub usage: Option<String>,
+    /// Stop the agent when it has used more tokens than this, over all attempts
+    #[arg(long, value_name = "N", help_heading = "Budget")]
+    pub max_tokens: Option<String>,
+    /// Stop the agent when it has cost more US dollars than this, over all attempts
+    #[arg(long, value_name = "USD", help_heading = "Budget")]
+    pub max_cost_usd: Option<String>,
+    /// Stop the agent when it has made more model calls than this, over all attempts
+    #[arg(long, value_name = "N", help_heading = "Budget")]
+    pub max_calls: Option<String>,
+    /// Be so much nicer to others than agentguard was started (1 to 19)
+    #[arg(long, value_name = "N", help_heading = "Budget")]
+    pub nice: Option<String>,
+    /// Address space of each of the agent's processes
+    #[arg(long, value_name = "SIZE", help_heading = "Budget")]
+    pub memory: Option<String>,
+    /// Processes of the agent's user; root is not held to it
+    #[arg(long, value_name = "N", help_heading = "Budget")]
+    pub pids: Option<String>,
+    /// Stop an agent that prints more
+    #[arg(long, value_name = "SIZE", help_heading = "Budget")]
+    pub max_output: Option<String>,
 }
 
 /// How much is said on standard error.

@@ -16,7 +16,7 @@ use crate::store::state_dir::StateDir;
 
 use super::args::When;
 use super::dispatch::is_closed;
-use super::settings::parse_duration;
+use super::layered::parse_duration;
 use super::terminal::{paint, width};
 
 /// `agentguard breaker`.

@@ -3,17 +3,19 @@
 //! A layer is a table of option names to values as typed; what the values mean is decided in one place (`settings`),
 //! whatever layer they come from. An unknown key is an error that names the nearest known one.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use toml::{Table, Value};
 
+use crate::model::price::Price;
 use crate::rules::nearest::nearest;
 use crate::store::state_dir::CONFIG_NAME;
 
 /// Options that may stand in a layer: all of `run`, by their long names.
-pub const KEYS: [&str; 50] = [
+pub const KEYS: [&str; 54] = [
     "agent",
     "label",
     "needs",
@@ -46,6 +48,10 @@ pub const KEYS: [&str; 50] = [
     "backoff-max",
     "retry-on",
     "feedback",
+    "usage",
+    "max-tokens",
+    "max-cost-usd",
+    "max-calls",
     "max-output",
     "nice",
     "memory",
@@ -65,6 +71,9 @@ pub const KEYS: [&str; 50] = [
     "quiet",
     "progress",
 ];
+
+/// Tables that a configuration file may have.
+const TABLES: [&str; 4] = ["defaults", "agents", "prices", "budget"];
 
 /// Where a value comes from, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +100,8 @@ pub struct ConfigFile {
     path: PathBuf,
     defaults: Table,
     agents: Table,
+    prices: Table,
+    budget: Table,
 }
 
 impl ConfigFile {
@@ -112,16 +123,19 @@ impl ConfigFile {
         };
         let defaults = take(&mut table, "defaults")?;
         let agents = take(&mut table, "agents")?;
+        let prices = take(&mut table, "prices")?;
+        let budget = take(&mut table, "budget")?;
         if let Some(unknown) = table.keys().next() {
-            bail!("{path:?}: unknown table `{unknown}`{}", suggestion(unknown, &["defaults", "agents"]));
+            bail!("{path:?}: unknown table `{unknown}`{}", suggestion(unknown, &TABLES));
         }
+        check_keys(&budget, &["daily_usd"]).with_context(|| format!("{path:?}, [budget]"))?;
         check_keys(&defaults, &KEYS).with_context(|| format!("{path:?}, [defaults]"))?;
         for (name, agent) in &agents {
             let Value::Table(agent) = agent else { bail!("{path:?}: `agents.{name}` must be a table") };
-            let known: Vec<&str> = KEYS.iter().copied().chain(["command"]).collect();
+            let known: Vec<&str> = KEYS.iter().copied().chain(["command", "daily_usd"]).collect();
             check_keys(agent, &known).with_context(|| format!("{path:?}, [agents.{name}]"))?;
         }
-        Ok(Self { path, defaults, agents })
+        Ok(Self { path, defaults, agents, prices, budget })
     }
 
     /// The layers for an agent, strongest first.
@@ -164,6 +178,33 @@ impl ConfigFile {
                 .map(Some),
             Some(_) => bail!(at()),
         }
+    }
+
+    /// What an agent's runs may cost in a day: `daily_usd` of `[agents.NAME]`, else of `[budget]`.
+    pub fn daily_usd(&self, agent: Option<&str>) -> anyhow::Result<Option<f64>> {
+        let own = agent.and_then(|name| self.agents.get(name)).and_then(|table| table.get("daily_usd"));
+        let Some(value) = own.or_else(|| self.budget.get("daily_usd")) else { return Ok(None) };
+        let amount = value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64));
+        match amount.filter(|amount| amount.is_finite() && *amount > 0.0) {
+            Some(amount) => Ok(Some(amount)),
+            None => bail!("{:?}: `daily_usd` is an amount of US dollars above zero: write e.g. 5.0", self.path),
+        }
+    }
+
+    /// `[prices."MODEL"]`: US dollars per million tokens.
+    pub fn prices(&self) -> anyhow::Result<BTreeMap<String, Price>> {
+        let read = |(model, value): (&String, &Value)| {
+            let price: Price = value.clone().try_into().with_context(|| {
+                format!("{:?}, [prices.{model:?}]: write input and output, in US dollars per million tokens", self.path)
+            })?;
+            let amounts =
+                [Some(price.input), Some(price.output), price.cached, price.cache_write, price.cache_write_hour];
+            if amounts.into_iter().flatten().any(|amount| !amount.is_finite() || amount < 0.0) {
+                bail!("{:?}, [prices.{model:?}]: a price is not negative", self.path);
+            }
+            Ok((model.clone(), price))
+        };
+        self.prices.iter().map(read).collect()
     }
 
     /// Names of the agents in the file.

@@ -35,6 +35,7 @@ use super::breaker::breaker_command;
 use super::diff::diff_command;
 use super::explain::explain_command;
 use super::generated;
+use super::prices::prices_command;
 use super::progress::Shown;
 use super::settings::{Talk, Volume, run_settings, volume};
 use super::summary::summary;
@@ -118,6 +119,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Discard(args) => decide_command(args, Purpose::Discard, state_dir, &mut out),
         Command::Undo(args) => decide_command(args, Purpose::Undo, state_dir, &mut out),
         Command::Breaker(args) => breaker_command(args, state_dir, cli.color, &mut out),
+        Command::Prices(args) => prices_command(args, state_dir, cli.color, &mut out),
         Command::Recover => health(recover::recover(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Fsck => health(fsck::fsck(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Doctor => health(doctor::doctor(&surroundings(state_dir)?, &mut out)?, &mut out),

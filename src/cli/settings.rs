@@ -5,15 +5,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ValueEnum as _;
 
 use crate::cmd::run::{RunRequest, StdinWish, ViewWish, WorkspaceWish};
 use crate::model::breaker::{BreakerPolicy, Refusal};
-use crate::model::error_kind::{ErrorClass, ErrorKind};
 use crate::model::spec::{
-    Budget, Feedback, GatePolicy, Hold, IsolationLevel, Network, OnConflict, OnDrift, OutputKind, RetryOn, RetryPolicy,
-    StagingBase, TimePolicy, Tty, ViewKind,
+    Feedback, GatePolicy, Hold, IsolationLevel, Network, OnConflict, OnDrift, OutputKind, RetryPolicy, StagingBase,
+    TimePolicy, Tty, ViewKind,
 };
 use crate::model::{ByteSize, Text};
 use crate::rules::nearest::nearest;
@@ -21,6 +20,8 @@ use crate::run::resolve::{OutputWish, Surroundings, check_glob};
 
 use super::args::{RunArgs, When};
 use super::config::{ConfigFile, Layer, Origin};
+use super::layered::{Layered, parse_count, word};
+use super::limits;
 use super::origins::Origins;
 
 /// TERM to KILL: a CI system gives ten seconds from its first signal to SIGKILL.
@@ -60,83 +61,6 @@ pub enum Volume {
     Normal,
     /// More about what is done.
     Verbose,
-}
-
-/// What was typed over what the layers say.
-struct Layered<'a> {
-    layers: &'a [Layer],
-    origins: &'a Origins,
-}
-
-impl Layered<'_> {
-    /// All values of an option: those typed, else those of the strongest layer that has any.
-    fn list(&self, key: &str, typed: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
-        if !typed.is_empty() {
-            return Ok(self.origins.note(key, typed, &Origin::Flag));
-        }
-        for layer in self.layers {
-            if let Some(values) = layer.get(key)? {
-                let values = values.into_iter().map(OsString::from).collect();
-                return Ok(self.origins.note(key, values, &layer.origin));
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    fn strings(&self, key: &str, typed: Vec<String>) -> anyhow::Result<Vec<String>> {
-        let typed = typed.into_iter().map(OsString::from).collect();
-        let utf8 =
-            |value: OsString| value.into_string().map_err(|value| anyhow::anyhow!("--{key}: {value:?} is no UTF-8"));
-        self.list(key, typed)?.into_iter().map(utf8).collect()
-    }
-
-    fn paths(&self, key: &str, typed: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
-        let typed = typed.into_iter().map(PathBuf::into_os_string).collect();
-        Ok(self.list(key, typed)?.into_iter().map(PathBuf::from).collect())
-    }
-
-    fn one(&self, key: &str, typed: Option<String>) -> anyhow::Result<Option<String>> {
-        let mut values = self.strings(key, typed.into_iter().collect())?;
-        if values.len() > 1 {
-            bail!("`{key}` takes one value, not {}", values.len());
-        }
-        Ok(values.pop())
-    }
-
-    fn path(&self, key: &str, typed: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
-        let mut values = self.paths(key, typed.into_iter().collect())?;
-        if values.len() > 1 {
-            bail!("`{key}` takes one value, not {}", values.len());
-        }
-        Ok(values.pop())
-    }
-
-    fn flag(&self, key: &str, typed: bool) -> anyhow::Result<bool> {
-        let typed = typed.then(|| "true".to_owned());
-        match self.one(key, typed)?.as_deref() {
-            None | Some("false" | "0" | "no") => Ok(false),
-            Some("true" | "1" | "yes") => Ok(true),
-            Some(other) => bail!("`{key}` is true or false, not {other:?}"),
-        }
-    }
-
-    fn duration(&self, key: &str, typed: Option<String>) -> anyhow::Result<Option<Duration>> {
-        self.one(key, typed)?.map(|text| parse_duration(key, &text)).transpose()
-    }
-
-    fn size(&self, key: &str, typed: Option<String>) -> anyhow::Result<Option<ByteSize>> {
-        let parse = |text: String| text.parse::<ByteSize>().with_context(|| format!("--{key}"));
-        self.one(key, typed)?.map(parse).transpose()
-    }
-}
-
-pub(super) fn parse_duration(key: &str, text: &str) -> anyhow::Result<Duration> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|error| anyhow::anyhow!("--{key}: {text:?} is no duration ({error}): write e.g. 90s, 5m or 1h30m"))?;
-    if duration.is_zero() {
-        bail!("--{key}: a duration of zero would stop everything at once: write e.g. 90s, 5m or 1h30m");
-    }
-    Ok(duration)
 }
 
 /// Resolves `run`.
@@ -196,18 +120,14 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         },
         backoff: layered.duration("backoff", args.backoff)?.unwrap_or(RetryPolicy::default().backoff),
         backoff_max: layered.duration("backoff-max", args.backoff_max)?.unwrap_or(RetryPolicy::default().backoff_max),
-        on: retry_on(&layered.strings("retry-on", args.retry_on)?)?,
+        on: limits::retry_on(&layered.strings("retry-on", args.retry_on)?)?,
         feedback: if layered.flag("feedback", args.feedback)? { Feedback::File } else { Feedback::No },
     };
     if retry.retries == 0 && (asks_about_retries || args.feedback) {
         bail!("there is no further attempt to say that about: add --retries N");
     }
-    let budget = Budget {
-        max_output: layered.size("max-output", args.max_output)?,
-        nice: layered.one("nice", args.nice)?.map(|text| parse_nice(&text)).transpose()?,
-        memory: layered.size("memory", args.memory)?,
-        pids: layered.one("pids", args.pids)?.map(|text| parse_count("pids", &text)).transpose()?,
-    };
+    let limits::Spendable { budget, usage } =
+        limits::budget(&layered, args.budget, config.daily_usd(named.as_deref())?)?;
     let stdin = layered.path("stdin", args.stdin)?;
     let tty = word("tty", layered.one("tty", args.tty)?, &TTYS)?.unwrap_or_default();
     let default = BreakerPolicy::default();
@@ -265,6 +185,8 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         time,
         retry,
         budget,
+        usage,
+        prices: config.prices()?,
         stdin: stdin_wish(stdin),
         tty,
         needs: needs(layered.strings("needs", args.needs)?)?,
@@ -338,10 +260,6 @@ fn parse_when(key: &str, text: &str) -> anyhow::Result<When> {
     }
 }
 
-fn parse_count(key: &str, text: &str) -> anyhow::Result<u64> {
-    text.parse().map_err(|_| anyhow::anyhow!("--{key}: {text:?} is no number"))
-}
-
 const TTYS: [(&str, Tty); 3] = [("auto", Tty::Auto), ("always", Tty::Always), ("never", Tty::Never)];
 
 /// A file that is called like a word has a slash: `./null`.
@@ -353,65 +271,6 @@ fn stdin_wish(text: Option<PathBuf>) -> StdinWish {
         Some(path) => StdinWish::File(path),
     }
 }
-
-fn parse_nice(text: &str) -> anyhow::Result<i32> {
-    match text.parse() {
-        Ok(nice @ 1..=19) => Ok(nice),
-        _ => bail!("--nice: {text:?} is none of 1 to 19"),
-    }
-}
-
-/// Classes and kinds, separated by commas; none: the default.
-fn retry_on(texts: &[String]) -> anyhow::Result<Vec<RetryOn>> {
-    let words: Vec<&str> = texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
-    if words.is_empty() {
-        return Ok(RetryPolicy::default().on);
-    }
-    let known: Vec<(String, RetryOn)> = CLASSES
-        .into_iter()
-        .map(|class| (class.to_string(), RetryOn::Class(class)))
-        .chain(KINDS.into_iter().map(|kind| (kind.to_string(), RetryOn::Kind(kind))))
-        .collect();
-    words
-        .into_iter()
-        .map(|word| {
-            let found = known.iter().find(|(name, _)| name == word).map(|(_, on)| *on);
-            found.ok_or_else(|| {
-                let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
-                let hint = nearest(word, names.iter().copied()).map(|near| format!(": {near:?}?"));
-                anyhow::anyhow!(
-                    "--retry-on: {word:?} is nothing to try again after{}; write one of {}",
-                    hint.unwrap_or_default(),
-                    names.join(", ")
-                )
-            })
-        })
-        .collect()
-}
-
-/// Classes of failures that another attempt may mend.
-const CLASSES: [ErrorClass; 3] = [ErrorClass::CleanAbort, ErrorClass::PartialWrite, ErrorClass::SilentDrift];
-
-/// Precise causes of failures that another attempt may mend.
-const KINDS: [ErrorKind; 17] = [
-    ErrorKind::ExitCode,
-    ErrorKind::Signal,
-    ErrorKind::OutOfMemory,
-    ErrorKind::Timeout,
-    ErrorKind::IdleTimeout,
-    ErrorKind::SpawnFailed,
-    ErrorKind::AgentReported,
-    ErrorKind::ApiAuth,
-    ErrorKind::ApiRateLimit,
-    ErrorKind::ApiOverloaded,
-    ErrorKind::ApiStreamCut,
-    ErrorKind::EmptyOutput,
-    ErrorKind::OutputLimit,
-    ErrorKind::VerifyFailed,
-    ErrorKind::VerifyTimeout,
-    ErrorKind::VerifyUnrunnable,
-    ErrorKind::Expectation,
-];
 
 fn parse_threshold(text: &str) -> anyhow::Result<u32> {
     match text.parse() {
@@ -456,18 +315,6 @@ const LEVELS: [(&str, IsolationLevel); 3] =
     [("auto", IsolationLevel::Auto), ("strict", IsolationLevel::Strict), ("none", IsolationLevel::None)];
 const CONFLICTS: [(&str, OnConflict); 2] = [("fail", OnConflict::Fail), ("hold", OnConflict::Hold)];
 const DRIFTS: [(&str, OnDrift); 2] = [("record", OnDrift::Record), ("fail", OnDrift::Fail)];
-
-/// One of a few words.
-fn word<T: Copy>(key: &str, text: Option<String>, words: &[(&str, T)]) -> anyhow::Result<Option<T>> {
-    let Some(text) = text else { return Ok(None) };
-    match words.iter().find(|(word, _)| *word == text) {
-        Some((_, value)) => Ok(Some(*value)),
-        None => {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            bail!("--{key} is one of {}, not {text:?}", known.join(", "))
-        }
-    }
-}
 
 fn outputs(
     layered: &Layered<'_>,

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod fsck;
 pub mod log;
 pub mod manifest;
+pub mod prices;
 pub mod recover;
 pub mod render;
 pub mod replay;

@@ -14,6 +14,7 @@ use crate::model::spec::{InputSource, PublishPolicy, RunSpec};
 use crate::model::{Digest, EntryKind, RunId, RunRecord, Text};
 use crate::rules::reproduction::{Comparison, compare, compare_paths};
 use crate::run::begin::{NewRun, Touched};
+use crate::run::day_budget;
 use crate::run::driver::{Connections, drive};
 use crate::run::progress::{Progress, Warning};
 use crate::run::recover::recover;
@@ -76,9 +77,10 @@ pub fn replay(request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::
     }
     let recorded = dir.read_spec()?;
     let journal = journal::read(&dir.journal())?;
-    let spec = respecify(&recorded, original.run_id, &journal, request)?;
+    let mut spec = respecify(&recorded, original.run_id, &journal, request)?;
     warn_about_environment(&recorded, progress);
     check_stdin(&dir, &journal)?;
+    day_budget::apply(&mut spec, &state)?;
     let connect = |own: &RunDir| {
         lay_out_base(&dir, own)?;
         let stdin = lay_out_stdin(&dir.join("stdin"), own)?;

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 
 use crate::model::breaker::BreakerPolicy;
+use crate::model::price::Price;
 use crate::model::spec::{
     Budget, GatePolicy, InputPolicy, InputSource, OnDrift, PublishPolicy, RetryPolicy, RunSpec, StagingBase,
     TimePolicy, Tty,
 };
-use crate::model::{ByteSize, RunId, Text};
+use crate::model::{ByteSize, RunId, Text, UsageFormat};
 use crate::run::begin::{NewRun, Touched};
+use crate::run::day_budget;
 use crate::run::driver::{Connections, drive};
 use crate::run::environment::{OUTER_STATE, OUTER_WORKSPACE};
 use crate::run::progress::{Progress, Warning};
@@ -65,6 +67,10 @@ pub struct RunRequest {
     pub retry: RetryPolicy,
     /// How much an attempt may use.
     pub budget: Budget,
+    /// Whose words are believed about tokens and cost.
+    pub usage: UsageFormat,
+    /// Prices of models, besides those that are known.
+    pub prices: BTreeMap<String, Price>,
     /// Where the agent's standard input comes from.
     pub stdin: StdinWish,
     /// Whether it runs on a terminal of its own.
@@ -139,7 +145,7 @@ fn resolve_state(path: &Path) -> PathBuf {
 
 /// Runs the request. An error means that no run is in the log because of it, or not yet; it says which.
 pub fn run(request: &RunRequest, progress: &Arc<dyn Progress>) -> anyhow::Result<Finished> {
-    let spec = specify(request)?;
+    let mut spec = specify(request)?;
     let stdin = request.stdin.plan()?;
     spec.workspace.as_ref().map_or(Ok(()), make_passthrough)?;
     let state = StateDir::open_or_create(&request.at.state)?;
@@ -150,6 +156,7 @@ pub fn run(request: &RunRequest, progress: &Arc<dyn Progress>) -> anyhow::Result
         true => Touched::Nothing,
         false => Touched::Something,
     };
+    day_budget::apply(&mut spec, &state)?;
     let connect = move |_: &_| Ok(Connections { stdin, stdout: Passing::ToStdout, stderr: Passing::ToStderr });
     Ok(drive(&state, NewRun::mint(touched), spec, connect, progress)?)
 }
@@ -218,6 +225,8 @@ pub(super) fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         time: request.time,
         retry: request.retry.clone(),
         budget: request.budget,
+        usage: request.usage,
+        prices: request.prices.clone(),
         tty: request.tty,
         publish: PublishPolicy::Commit,
         workspace,

@@ -152,8 +152,14 @@ pub struct AttemptEnd {
     pub stdin: Option<StdinCapture>,
     /// Token usage of this attempt.
     pub usage: Option<Usage>,
-    /// US dollars the agent reported.
+    /// US dollars.
     pub cost_usd: Option<f64>,
+    /// Where they come from: `reported` (also where this is null), or `priced:` and the day of the table.
+    #[serde(default)]
+    pub cost_source: Option<String>,
+    /// How long the API asked to be left alone; null where it did not.
+    #[serde(default)]
+    pub retry_after_ms: Option<u64>,
     /// Bytes the agent printed on each stream.
     pub stdout_bytes: u64,
     /// The same for standard error.

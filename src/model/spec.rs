@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::breaker::BreakerPolicy;
 use super::error_kind::{ErrorClass, ErrorKind};
 use super::event::SnapshotRef;
+use super::price::Price;
 use super::run_id::RunId;
 use super::size::ByteSize;
 use super::text::Text;
+use super::usage_format::UsageFormat;
 
 /// Everything one run will do. Paths are absolute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +42,12 @@ pub struct RunSpec {
     /// How much an attempt may use.
     #[serde(default)]
     pub budget: Budget,
+    /// Whose words are believed about tokens and cost.
+    #[serde(default)]
+    pub usage: UsageFormat,
+    /// Prices of models, besides those that are known.
+    #[serde(default)]
+    pub prices: BTreeMap<String, Price>,
     /// Whether the agent runs on a terminal of its own.
     #[serde(default)]
     pub tty: Tty,
@@ -333,7 +341,7 @@ pub enum Tty {
 }
 
 /// How much an attempt may use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
     /// Bytes that it may print, on both streams together.
     pub max_output: Option<ByteSize>,
@@ -343,6 +351,21 @@ pub struct Budget {
     pub memory: Option<ByteSize>,
     /// Processes at a time.
     pub pids: Option<u64>,
+    /// Tokens, over all attempts.
+    #[serde(default)]
+    pub max_tokens: Option<u64>,
+    /// US dollars, over all attempts.
+    #[serde(default)]
+    pub max_cost_usd: Option<f64>,
+    /// Model calls, over all attempts.
+    #[serde(default)]
+    pub max_calls: Option<u64>,
+    /// US dollars that the agent's runs may cost in a day (UTC).
+    #[serde(default)]
+    pub daily_usd: Option<f64>,
+    /// What was left of them when the run began.
+    #[serde(default)]
+    pub left_today_usd: Option<f64>,
 }
 
 /// What becomes of an accepted result.

@@ -30,6 +30,7 @@ struct Seen<'a> {
     sealed: Option<&'a Sealed>,
     attempts: Vec<AttemptRecord>,
     usages: Vec<Option<Usage>>,
+    cost_sources: Vec<String>,
     verify: Vec<VerifyRecord>,
     failure: Option<Failure>,
     staged_files: u64,
@@ -124,6 +125,7 @@ impl<'a> Seen<'a> {
             staged_bytes: sealed.map_or(0, |sealed| sealed.bytes),
         });
         self.usages.push(ended.and_then(|end| end.usage.clone()));
+        self.cost_sources.extend(ended.and_then(|end| end.cost_source.clone()));
     }
 
     fn error_class(&self, status: Status) -> Option<ErrorClass> {
@@ -160,7 +162,7 @@ impl<'a> Seen<'a> {
             signal: last.and_then(|attempt| attempt.signal),
             guard_exit_code: settled.guard_exit_code,
             usage: total_usage(&self.usages),
-            cost_source: cost.map(|_| "reported".to_owned()),
+            cost_source: cost.map(|_| cost_source(&self.cost_sources)),
             error: match settled.status {
                 Status::Succeeded | Status::Held => None,
                 _ => self.failure,
@@ -184,6 +186,12 @@ impl<'a> Seen<'a> {
             prev: None,
         })
     }
+}
+
+/// Where the cost of all attempts comes from: a sum is priced if a part of it is.
+fn cost_source(sources: &[String]) -> String {
+    let priced = sources.iter().filter(|source| *source != "reported").max();
+    priced.cloned().unwrap_or_else(|| "reported".to_owned())
 }
 
 /// Usage over all attempts, under the same rule as [`sum`].

@@ -11,6 +11,7 @@ pub mod ignore_pattern;
 pub mod lifecycle;
 pub mod nearest;
 pub mod placeholder;
+pub mod pricing;
 pub mod protected;
 pub mod recovery;
 pub mod redact;

@@ -36,6 +36,12 @@ pub enum StopCause {
     Output,
     /// `--max-files`, `--max-bytes`, or the disk is full but for what others need.
     Staged,
+    /// `--max-tokens`, over all attempts.
+    Tokens,
+    /// `--max-cost-usd`, over all attempts, or what may be spent in a day.
+    Cost,
+    /// `--max-calls`, over all attempts.
+    Calls,
     /// Somebody sent agentguard this signal.
     Cancelled(i32),
 }
@@ -114,12 +120,15 @@ pub fn step(state: &mut AttemptState, event: AttemptEvent) -> Action {
 mod tests {
     use super::*;
 
-    const CAUSES: [StopCause; 6] = [
+    const CAUSES: [StopCause; 9] = [
         StopCause::Timeout,
         StopCause::Deadline,
         StopCause::Idle,
         StopCause::Output,
         StopCause::Staged,
+        StopCause::Tokens,
+        StopCause::Cost,
+        StopCause::Calls,
         StopCause::Cancelled(2),
     ];
 
@@ -136,7 +145,7 @@ mod tests {
             AttemptEvent::Signalled(2),
             AttemptEvent::GraceElapsed,
         ];
-        others.into_iter().chain(CAUSES[..5].iter().map(|cause| AttemptEvent::Reached(*cause))).collect()
+        others.into_iter().chain(CAUSES[..8].iter().map(|cause| AttemptEvent::Reached(*cause))).collect()
     }
 
     #[test]

@@ -14,12 +14,11 @@ use crate::rules::exit_code::{AgentExit, NOT_EXECUTABLE, NOT_FOUND};
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::sys::descendants::Swept;
 use crate::sys::{clock, mount_table, process};
-use crate::usage::usage_file;
 use crate::view::clone_copy::CopyBase;
 
 use super::begin::Target;
 use super::ended::{Life, Stage, chain};
-use super::environment::{AttemptPlaces, USAGE};
+use super::environment::AttemptPlaces;
 use super::lay_out::{LaidOut, StagePlan};
 use super::processes::Processes;
 use super::progress::{Progress, Stage as Shown, Warning};
@@ -29,6 +28,7 @@ use super::signals::{Signals, Worked};
 use super::snapshot::{Ground, RootListing, cancelled, with_stdin};
 use super::stdin::Kept;
 use super::supervise::{StartError, Streams, Watched, watch};
+use super::told::{self, Told};
 use super::workspace::{Origin, ROOT_NAME};
 
 /// A run whose attempt has ended, well or not.
@@ -107,7 +107,7 @@ pub async fn make(
             let what = "nothing keeps absolute paths from leading the agent to the live tree";
             progress.warn(Warning(format!("{what}{why}; `agentguard doctor` tells what is missing")));
         }
-        let (agent, failure, end) = conclude(&life, watched, streams, &root_listing, &places, progress);
+        let (agent, failure, end) = conclude(&life, watched, streams, &root_listing, (&places, &scene), progress);
         let life = life.note(Event::AttemptEnded(end), "attempt.ended")?;
         return Ok(Attempted { life, targets, places, scene, copied, agent, failure, origin });
     }
@@ -143,7 +143,7 @@ fn conclude(
     watched: Result<Watched, StartError>,
     streams: &Streams,
     root_listing: &RootListing,
-    places: &AttemptPlaces,
+    (places, scene): (&AttemptPlaces, &Scene),
     progress: &Arc<dyn Progress>,
 ) -> (AgentExit, Option<Failure>, AttemptEnd) {
     match watched {
@@ -151,10 +151,15 @@ fn conclude(
             warn_about_relays(&watched, progress);
             let agent = agent_exit(&watched.outcome);
             let staged_stdout = streams.staged_stdout.is_some();
+            let told = told::gather(life, places, scene, &watched.said, &watched.spending);
+            if !told.unpriced.is_empty() {
+                let models = told.unpriced.join(", ");
+                progress.note(&format!("the cost is not known: no price of {models} (`agentguard prices --help`)"));
+            }
             let failure = unkillable(&watched.swept)
-                .or_else(|| failure_of(&watched.outcome, life))
+                .or_else(|| failure_of(&watched, life, &told))
                 .or_else(|| unstaged_stdout(&watched, staged_stdout));
-            let end = ended(life, &watched, places, root_listing, failure.clone());
+            let end = ended(life, &watched, told, root_listing, failure.clone());
             (agent, failure, end)
         }
         Err(error) => {
@@ -212,7 +217,21 @@ fn agent_exit(outcome: &AttemptOutcome) -> AgentExit {
     AgentExit { code, signal, cancelled_by }
 }
 
-fn failure_of(outcome: &AttemptOutcome, life: &Life) -> Option<Failure> {
+/// Why an attempt failed, from how it was stopped, what it spent, how it exited, and what it said of that.
+fn failure_of(watched: &Watched, life: &Life, told: &Told) -> Option<Failure> {
+    let (outcome, spending) = (&watched.outcome, &watched.spending);
+    let over_budget = match outcome.stopped {
+        Some(cause @ (StopCause::Tokens | StopCause::Cost | StopCause::Calls)) => Some(cause),
+        None => spending.passed_with(told.usage.as_ref(), told.cost_usd),
+        Some(_) => None,
+    };
+    if let Some(cause) = over_budget {
+        return Some(spending.failure(cause, told.usage.as_ref(), told.cost_usd));
+    }
+    told::judged(outcome, failure_of_process(outcome, life), told.verdict.as_ref())
+}
+
+fn failure_of_process(outcome: &AttemptOutcome, life: &Life) -> Option<Failure> {
     match (outcome.stopped, outcome.end) {
         (Some(StopCause::Timeout), _) => {
             let limit = life.spec.time.timeout.unwrap_or_default();
@@ -238,7 +257,13 @@ fn limit_reached(cause: StopCause, life: &Life) -> Failure {
     let spec = &life.spec;
     let time = |limit: Option<Duration>| humantime::format_duration(limit.unwrap_or_default()).to_string();
     match cause {
-        StopCause::Timeout | StopCause::Deadline | StopCause::Cancelled(_) => {
+        // The others are told of where they are known.
+        StopCause::Timeout
+        | StopCause::Deadline
+        | StopCause::Cancelled(_)
+        | StopCause::Tokens
+        | StopCause::Cost
+        | StopCause::Calls => {
             let message = format!("the run took longer than --deadline {}", time(spec.time.deadline));
             Failure::new(ErrorKind::Deadline, message)
         }
@@ -292,6 +317,8 @@ fn empty_end(time: Timestamp, exit_code: Option<i32>, failure: Failure) -> Attem
         stdin: None,
         usage: None,
         cost_usd: None,
+        cost_source: None,
+        retry_after_ms: None,
         stdout_bytes: 0,
         stderr_bytes: 0,
         isolation: None,
@@ -302,12 +329,12 @@ fn empty_end(time: Timestamp, exit_code: Option<i32>, failure: Failure) -> Attem
 fn ended(
     life: &Life,
     watched: &Watched,
-    places: &AttemptPlaces,
+    told: Told,
     root_listing: &RootListing,
     failure: Option<Failure>,
 ) -> AttemptEnd {
     let agent = agent_exit(&watched.outcome);
-    let reported = usage_file::read(&places.private.host.join(USAGE));
+    let retry_after = told::retry_after(told.verdict.as_ref());
     let stdin = watched.stdin.or_else(|| recorded_stdin(life)).map(|kept| StdinCapture {
         digest: kept.digest,
         size: kept.size,
@@ -320,8 +347,10 @@ fn ended(
         failure,
         cancelled_by: agent.cancelled_by,
         stdin,
-        usage: reported.usage,
-        cost_usd: reported.cost_usd,
+        usage: told.usage,
+        cost_usd: told.cost_usd,
+        cost_source: told.cost_source,
+        retry_after_ms: retry_after.and_then(|wait| u64::try_from(wait.as_millis()).ok()),
         stdout_bytes: watched.stdout.bytes,
         stderr_bytes: watched.stderr.bytes,
         isolation: Some(watched.isolation.clone()),

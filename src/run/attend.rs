@@ -181,6 +181,7 @@ impl Looking {
     fn look(&mut self, child: &Running, attending: &Attending<'_>) -> (Option<StopCause>, Instant) {
         let now = Instant::now();
         self.suspect(child, attending);
+        attending.using.spending.look_at_file();
         let mut cause = attending.using.check().err().map(|_| StopCause::Staged);
         if let Some(idle) = attending.time.idle_timeout {
             let sample = attending.using.sample(child.init());
@@ -229,6 +230,7 @@ async fn until_it_ends(child: &Running, voice: &mut Voice, attending: &Attending
                 over_output = true;
                 AttemptEvent::Reached(StopCause::Output)
             }
+            cause = attending.using.spending.over() => AttemptEvent::Reached(cause),
             cause = reached(limit), if limit.is_some() => {
                 timers.reached(cause);
                 AttemptEvent::Reached(cause)

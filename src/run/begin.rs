@@ -19,6 +19,7 @@ use crate::store::state_dir::StateDir;
 use crate::sys::{clock, crash, host, identity};
 
 use super::breaker;
+use super::day_budget;
 use super::ended::{Life, Stage};
 use super::progress::Progress;
 
@@ -117,7 +118,9 @@ pub fn begin(
     journal.append(Event::Started(Box::new(header))).map_err(BeginError::Journal)?;
     crash::point("run.started").map_err(BeginError::Struck)?;
     let life = Life { state: state.clone(), dir, alive, journal, spec };
-    Ok(breaker::admit(life, progress).and_then(|life| observe_targets(life, began)))
+    Ok(day_budget::admit(life)
+        .and_then(|life| breaker::admit(life, progress))
+        .and_then(|life| observe_targets(life, began)))
 }
 
 fn header(spec: &RunSpec, run_id: RunId) -> Header {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -58,7 +59,9 @@ pub async fn after(
     };
     let class = class_of(failure.kind, staged_files(life.journal.events()));
     let Ok(longest) = retry::next(&life.spec.retry, turn.number, &failure, class) else { return Err(ended) };
-    let wait = retry::wait(longest, chance::fraction());
+    // What the API asks for is the least; the chance comes on top, so that those it sent away do not come back together.
+    let asked = retry_after(life.journal.events());
+    let wait = asked.unwrap_or_default().saturating_add(retry::wait(longest, chance::fraction()));
     let at = Instant::now() + wait;
     if processes.deadline().is_some_and(|deadline| deadline <= at) {
         progress.note("no further attempt: it would begin after --deadline");
@@ -99,6 +102,14 @@ fn of_last_attempt(events: &[Event]) -> impl Iterator<Item = &Event> {
 /// What the last attempt had staged.
 fn staged_files(events: &[Event]) -> u64 {
     of_last_attempt(events).map(|event| if let Event::Sealed(sealed) = event { sealed.files } else { 0 }).sum()
+}
+
+/// How long the API asked the last attempt to wait.
+fn retry_after(events: &[Event]) -> Option<Duration> {
+    of_last_attempt(events).find_map(|event| match event {
+        Event::AttemptEnded(end) => end.retry_after_ms.map(Duration::from_millis),
+        _ => None,
+    })
 }
 
 fn kept_stdin(events: &[Event]) -> Option<Kept> {

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::model::Text;
 use crate::model::record::Isolation;
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
-use crate::store::capture::{Capture, KEPT_BYTES};
+use crate::store::capture::{Capture, KEPT_BYTES, tail_path};
 use crate::sys::descendants::Swept;
 use crate::sys::descriptor::Flag;
 use crate::sys::inside::{FailedStep, InsideError, Running};
@@ -22,6 +22,7 @@ use crate::sys::process::{ChildStdout, Launch, Limits};
 use crate::sys::pty::{relay_terminal, type_input};
 use crate::sys::relay::{Passing, RelayEnd, relay_input, relay_output};
 use crate::sys::terminal::Terminal;
+use crate::usage::reader::Reading;
 
 use super::attend::{Attended, Attending, attend};
 use super::ended::Life;
@@ -31,7 +32,9 @@ use super::processes::Processes;
 use super::progress::{Progress, Warning};
 use super::scene::{Scene, SceneError};
 use super::signals::Signals;
+use super::spending::{Listener, Spending};
 use super::stdin::{Given, Keep, Kept, StdinPlan, keep_beside};
+use super::told::Said;
 use super::using::{Printed, Using};
 
 /// Nothing an orphan holds open is waited for longer than this once the agent is dead.
@@ -59,6 +62,10 @@ pub struct Watched {
     pub stdout: RelayEnd,
     /// What became of its standard error.
     pub stderr: RelayEnd,
+    /// What it said of itself.
+    pub said: Said,
+    /// What it may spend, and has.
+    pub spending: Arc<Spending>,
     /// What was kept of its standard input.
     pub stdin: Option<Kept>,
     /// What was in force while it ran.
@@ -143,8 +150,9 @@ pub async fn watch(
     let attending = Attending { time, using: &using, foreground, own, processes, progress: Some(progress) };
     drop(launch);
     let supervised = supervise(life, places, child, streams, &attending, signals).await?;
-    let Supervised { outcome, stdout, stderr, stdin, swept } = supervised;
-    Ok(Watched { outcome, stdout, stderr, stdin: beside.or(stdin), isolation, swept })
+    let Supervised { outcome, stdout, stderr, said, stdin, swept } = supervised;
+    let spending = Arc::clone(&using.spending);
+    Ok(Watched { outcome, stdout, stderr, said, spending, stdin: beside.or(stdin), isolation, swept })
 }
 
 /// The same without what was known before.
@@ -152,15 +160,28 @@ struct Supervised {
     outcome: AttemptOutcome,
     stdout: RelayEnd,
     stderr: RelayEnd,
+    said: Said,
     stdin: Option<Kept>,
     swept: Swept,
+}
+
+/// How a relay ended, and what was said on the way.
+struct Relayed {
+    end: RelayEnd,
+    said: Reading,
+}
+
+impl Relayed {
+    fn without_words(end: RelayEnd) -> Self {
+        Self { end, said: Reading::default() }
+    }
 }
 
 /// Threads that relay, the flag that stops them, and where they report.
 struct Relays {
     stop: Arc<Flag>,
-    stdout: oneshot::Receiver<RelayEnd>,
-    stderr: oneshot::Receiver<RelayEnd>,
+    stdout: oneshot::Receiver<Relayed>,
+    stderr: oneshot::Receiver<Relayed>,
     stdin: Option<oneshot::Receiver<Option<Kept>>>,
 }
 
@@ -186,27 +207,28 @@ async fn supervise(
     // Told to stop while its output was still on the way: the run is cancelled like any other.
     outcome.stopped = outcome.stopped.or(stdout.cut_by.or(stderr.cut_by).map(StopCause::Cancelled));
     let (stdout, stderr) = (stdout.relay, stderr.relay);
+    let said = Said { stdout: stdout.said, stderr: stderr.said };
+    let (stdout, stderr) = (stdout.end, stderr.end);
     let stdin = match relays.stdin {
         Some(kept) => tokio::time::timeout(DRAIN_PATIENCE, kept).await.ok().and_then(Result::ok).flatten(),
         None => None,
     };
-    Ok(Supervised { outcome, stdout, stderr, stdin, swept })
+    Ok(Supervised { outcome, stdout, stderr, said, stdin, swept })
 }
 
 /// How a relay that was told to stop came to its end.
 struct Drained {
-    relay: RelayEnd,
+    relay: Relayed,
     /// The signal that ended the wait for it.
     cut_by: Option<i32>,
 }
 
 /// Waits for a relay that has been told to stop. It passes on what is in the pipe, and may be held up by whoever reads
 /// agentguard's output: as long as it takes when the agent came to its own end, a bounded time when it was stopped.
-async fn finished(relay: oneshot::Receiver<RelayEnd>, stopped: bool, signals: &mut Signals) -> Drained {
-    let lost = |cut_by| Drained {
-        relay: RelayEnd { bytes: 0, held_open: false, error: Some(io::Error::other("its reader did not take it")) },
-        cut_by,
-    };
+async fn finished(relay: oneshot::Receiver<Relayed>, stopped: bool, signals: &mut Signals) -> Drained {
+    let unread =
+        || RelayEnd { bytes: 0, held_open: false, error: Some(io::Error::other("its reader did not take it")) };
+    let lost = |cut_by| Drained { relay: Relayed::without_words(unread()), cut_by };
     tokio::select! {
         biased;
         end = relay => end.map_or_else(|_| lost(None), |relay| Drained { relay, cut_by: None }),
@@ -222,25 +244,28 @@ fn start_relays(
     streams: &Streams,
     attending: &Attending<'_>,
 ) -> io::Result<Relays> {
-    let printed = &attending.using.printed;
+    let Using { printed, spending, .. } = attending.using;
     let stop = Arc::new(Flag::new()?);
     let staged = streams
         .staged_stdout
         .as_ref()
         .map(|path| places.staging.as_ref().map_or_else(|| path.clone(), |staging| staging.path.join(path)));
-    let capture = |from: Option<Source>, passing, name: &str, staged| {
-        capture(from, passing, &life.dir.join(name), staged, printed, &stop)
+    let capture = |from: Option<Source>, passing, name: &str, staged, listener| {
+        let into = Into { path: life.dir.join(name), staged, listener, printed: Arc::clone(printed) };
+        capture(from, passing, into, &stop)
     };
+    let (of_stdout, of_stderr) = (Listener::to_stdout(spending), Listener::to_stderr(spending));
     if let Some(own) = attending.own {
         let from = Source::Terminal(own.ours.try_clone()?);
-        let stdout = capture(Some(from), streams.stdout, "stdout", staged.as_deref())?;
+        let stdout = capture(Some(from), streams.stdout, "stdout", staged.as_deref(), of_stdout)?;
         let (nothing, stderr) = oneshot::channel();
-        let _ = nothing.send(RelayEnd { bytes: 0, held_open: false, error: None });
+        let _ = nothing.send(Relayed::without_words(RelayEnd { bytes: 0, held_open: false, error: None }));
         let stdin = Some(type_for(own, streams, &life.dir.join("stdin"), &stop)?);
         return Ok(Relays { stop, stdout, stderr, stdin });
     }
-    let stdout = capture(child.stdout.take().map(Source::Pipe), streams.stdout, "stdout", staged.as_deref())?;
-    let stderr = capture(child.stderr.take().map(Source::Pipe), streams.stderr, "stderr", None)?;
+    let stdout =
+        capture(child.stdout.take().map(Source::Pipe), streams.stdout, "stdout", staged.as_deref(), of_stdout)?;
+    let stderr = capture(child.stderr.take().map(Source::Pipe), streams.stderr, "stderr", None, of_stderr)?;
     let stdin = match child.stdin.take() {
         Some(pipe) => {
             let given = if let StdinPlan::Through(given) = &streams.stdin { given.clone() } else { Given::default() };
@@ -294,19 +319,28 @@ fn type_for(
     Ok(end)
 }
 
+/// Where a captured stream goes besides the caller's own.
+struct Into<'a> {
+    /// Where it is kept.
+    path: PathBuf,
+    /// Where it is staged.
+    staged: Option<&'a Path>,
+    listener: Listener,
+    printed: Arc<Printed>,
+}
+
 fn capture(
     from: Option<Source>,
     passing: Passing,
-    path: &Path,
-    staged: Option<&Path>,
-    printed: &Arc<Printed>,
+    into: Into<'_>,
     stop: &Arc<Flag>,
-) -> io::Result<oneshot::Receiver<RelayEnd>> {
+) -> io::Result<oneshot::Receiver<Relayed>> {
     let from = from.ok_or_else(|| io::Error::other("the agent has no pipe"))?;
-    let mut kept = Capture::into(path, KEPT_BYTES);
+    let Into { path, staged, mut listener, printed } = into;
+    let mut kept = Capture::into(&path, KEPT_BYTES);
     let mut staged = staged.map(std::fs::File::create).transpose()?;
     let (report, end) = oneshot::channel();
-    let (stop, printed) = (Arc::clone(stop), Arc::clone(printed));
+    let stop = Arc::clone(stop);
     std::thread::Builder::new().spawn(move || {
         let mut not_kept = None;
         let sink = |bytes: &[u8]| {
@@ -318,6 +352,7 @@ fn capture(
             if not_kept.is_none() {
                 not_kept = kept.write(bytes).err();
             }
+            listener.hear(bytes);
             printed.add(bytes.len())
         };
         let mut end = match from {
@@ -328,7 +363,8 @@ fn capture(
             end.error = not_kept.or_else(|| kept.finish().err());
         }
         // The receiver is gone if a signal ended the wait.
-        let _ = report.send(end);
+        let said = listener.finish(|| std::fs::read(tail_path(&path)).unwrap_or_default());
+        let _ = report.send(Relayed { end, said });
     })?;
     Ok(end)
 }

@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 use crate::sys::{descendants, disk};
 
 use super::ended::Life;
-use super::environment::AttemptPlaces;
+use super::environment::{AttemptPlaces, USAGE};
 use super::scene::{Scene, Way};
+use super::spending::Spending;
 
 /// How often is looked where there is a budget of staging; nothing is looked at more often but for a shorter idle timeout.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -55,6 +56,8 @@ pub struct Using {
     pub printed: Arc<Printed>,
     /// Raised while its input is a pipe from which nothing has come and that nobody has closed.
     pub nothing_came: Arc<AtomicBool>,
+    /// What it spends on model calls.
+    pub spending: Arc<Spending>,
     /// Where it stages, if that can be counted while it runs.
     staged: Option<PathBuf>,
     most_files: Option<u64>,
@@ -90,6 +93,7 @@ impl Using {
         Self {
             printed: Arc::new(Printed { most: budget.max_output.map(|size| size.0), ..Printed::default() }),
             nothing_came: Arc::default(),
+            spending: Arc::new(Spending::of(life, &places.private.host.join(USAGE))),
             staged,
             most_files: life.spec.gate.max_files,
             most_bytes: life.spec.gate.max_bytes.map(|size| size.0),
@@ -100,12 +104,13 @@ impl Using {
     /// Of a process without budgets.
     pub fn unlimited() -> Self {
         let (printed, nothing_came) = Default::default();
-        Self { printed, nothing_came, staged: None, most_files: None, most_bytes: None, disk: None }
+        let spending = Arc::new(Spending::unlimited());
+        Self { printed, nothing_came, spending, staged: None, most_files: None, most_bytes: None, disk: None }
     }
 
     /// How often there is something to look at.
     pub fn interval(&self) -> Option<Duration> {
-        if self.most_files.is_some() || self.most_bytes.is_some() {
+        if self.most_files.is_some() || self.most_bytes.is_some() || self.spending.is_limited() {
             Some(OFTEN)
         } else {
             self.disk.as_ref().map(|_| SELDOM)

@@ -9,6 +9,7 @@ pub mod ignore;
 pub mod journal;
 pub mod log;
 pub mod outputs;
+pub mod price_table;
 pub mod publish;
 pub mod run_dir;
 pub mod snapshot;

@@ -3,21 +3,15 @@
 //! `{"input_tokens": 12, "output_tokens": 3, "cost_usd": 0.01, "model": "m"}`; every field is optional. A line that
 //! is no such object, or whose figures are negative, says nothing: unknown is null, never zero.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::model::record::Usage;
+use crate::model::Tokens;
 
-/// What a usage file said.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reported {
-    /// Tokens; `None` if no line had any.
-    pub usage: Option<Usage>,
-    /// US dollars; `None` if no line had any.
-    pub cost_usd: Option<f64>,
-}
+use super::figures::{Entry, Figures};
 
 #[derive(Deserialize)]
 struct Line {
@@ -33,45 +27,36 @@ struct Line {
 /// No honest usage file is larger; the rest of one that is is not read.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Reads a usage file. One that is missing says nothing.
-pub fn read(path: &Path) -> Reported {
+/// Reads a usage file. One that is missing, or has no figure, says nothing.
+pub fn read(path: &Path) -> Option<Figures> {
     let regular = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-    let Some(file) = regular.then(|| std::fs::File::open(path).ok()).flatten() else { return Reported::default() };
-    let mut reported = Reported::default();
+    let file = regular.then(|| File::open(path).ok()).flatten()?;
+    let mut figures = Figures { exact: true, ..Figures::default() };
     for line in BufReader::new(file.take(MOST_BYTES)).split(b'\n') {
         let Ok(line) = line else { break };
-        if let Ok(line) = serde_json::from_slice::<Line>(&line) {
-            reported.take(line);
+        match serde_json::from_slice::<Line>(&line) {
+            Ok(line) => take(&mut figures, line),
+            // What cannot be read may have been a figure.
+            Err(_) if !line.trim_ascii().is_empty() => figures.exact = false,
+            Err(_) => {}
         }
     }
-    if let Some(usage) = &mut reported.usage {
-        usage.models.sort();
-        usage.models.dedup();
-    }
-    reported
+    (!figures.entries.is_empty() || figures.cost_usd.is_some()).then_some(figures)
 }
 
-impl Reported {
-    fn take(&mut self, line: Line) {
-        if let Some(cost) = line.cost_usd.filter(|cost| cost.is_finite() && *cost >= 0.0) {
-            self.cost_usd = Some(self.cost_usd.unwrap_or(0.0) + cost);
-        }
-        let figures = [line.input_tokens, line.cached_input_tokens, line.cache_write_tokens, line.output_tokens];
-        if figures.iter().all(Option::is_none) {
-            return;
-        }
-        let usage = self.usage.get_or_insert_with(|| Usage { source: "usage_file".to_owned(), ..Usage::default() });
-        let add = |sum: &mut u64, more: Option<u64>| *sum = sum.saturating_add(more.unwrap_or(0));
-        add(&mut usage.input_uncached, line.input_tokens);
-        add(&mut usage.input_cached, line.cached_input_tokens);
-        add(&mut usage.cache_write, line.cache_write_tokens);
-        add(&mut usage.output, line.output_tokens);
-        if let Some(reasoning) = line.reasoning_tokens {
-            add(usage.reasoning.get_or_insert(0), Some(reasoning));
-        }
-        add(usage.calls.get_or_insert(0), Some(1));
-        usage.models.extend(line.model);
+fn take(figures: &mut Figures, line: Line) {
+    if let Some(cost) = line.cost_usd.filter(|cost| cost.is_finite() && *cost >= 0.0) {
+        figures.cost_usd = Some(figures.cost_usd.unwrap_or(0.0) + cost);
     }
+    let told = [line.input_tokens, line.cached_input_tokens, line.cache_write_tokens, line.output_tokens];
+    if told.iter().all(Option::is_none) {
+        return;
+    }
+    let [input_uncached, input_cached, cache_write, output] = told.map(Option::unwrap_or_default);
+    let reasoning = line.reasoning_tokens;
+    let tokens = Tokens { input_uncached, input_cached, cache_write, output, reasoning, ..Tokens::default() };
+    figures.calls = Some(figures.calls.unwrap_or(0).saturating_add(1));
+    figures.entries.push(Entry { model: line.model, tokens, calls: Some(1) });
 }
 
 #[cfg(test)]

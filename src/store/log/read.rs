@@ -63,6 +63,17 @@ pub struct LineHead {
     pub agent: Text,
 }
 
+/// What a run cost, and when.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct LineCost {
+    /// When it ended.
+    pub end_time: Timestamp,
+    /// Whose it was.
+    pub agent: Text,
+    /// US dollars.
+    pub cost_usd: Option<f64>,
+}
+
 impl Line {
     /// Offset just past the line's newline.
     pub fn end(&self) -> u64 {
@@ -76,6 +87,11 @@ impl Line {
 
     /// The part of the record that tells runs apart: cheaper than the whole, and the whole line must still be JSON.
     pub fn head(&self) -> Result<LineHead, Damage> {
+        self.parse()
+    }
+
+    /// The part of the record that a day's budget looks at.
+    pub fn cost(&self) -> Result<LineCost, Damage> {
         self.parse()
     }
 
