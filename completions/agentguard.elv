@@ -33,6 +33,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand undo 'Take a published run back: contents, modes and times are what they were before it'
             cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
             cand breaker 'See which agents are broken, close their circuit breakers or open them'
+            cand prices 'See what model calls are reckoned to cost, or take a newer table of prices over'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
             cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
             cand doctor 'Try what this machine allows, and say what is missing and how to get it'
@@ -72,11 +73,15 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --backoff 'The longest wait before the second attempt, doubled for each further one; any time up to it is waited [default: 1s]'
             cand --backoff-max 'No wait is longer [default: 60s]'
             cand --retry-on 'After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas [default: clean_abort,partial_write]'
+            cand --stdin 'Where standard input comes from: inherit, null or a file [default: inherit]'
+            cand --tty 'Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]'
+            cand --usage 'Whose words count about tokens and cost: auto (what is recognised), off, file ($AGENTGUARD_USAGE alone), or the name of an agent''s format: claude, codex, gemini, qwen, opencode, pi, copilot, aider, mini, llm, cn [default: auto]'
+            cand --max-tokens 'Stop the agent when it has used more tokens than this, over all attempts'
+            cand --max-cost-usd 'Stop the agent when it has cost more US dollars than this, over all attempts'
+            cand --max-calls 'Stop the agent when it has made more model calls than this, over all attempts'
             cand --nice 'Be so much nicer to others than agentguard was started (1 to 19)'
             cand --memory 'Address space of each of the agent''s processes'
             cand --pids 'Processes of the agent''s user; root is not held to it'
-            cand --stdin 'Where standard input comes from: inherit, null or a file [default: inherit]'
-            cand --tty 'Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]'
             cand --max-output 'Stop an agent that prints more'
             cand --breaker-threshold 'The agent counts as broken after this many failures in a row [default: 3]'
             cand --breaker-cooldown 'From then until a run that needs it is let through to try; longer after each try that fails [default: 10m]'
@@ -224,6 +229,49 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         }
         &'agentguard;breaker;help;help'= {
         }
+        &'agentguard;prices'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand list 'List the prices, or that of one model'
+            cand import 'Take a newer table over: LiteLLM''s model_prices_and_context_window.json, or what `list --format tsv` prints'
+            cand forget 'Go back to the table that agentguard carries'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'agentguard;prices;list'= {
+            cand --format 'As columns, one JSON object, or what `import` reads'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;prices;import'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;prices;forget'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;prices;help'= {
+            cand list 'List the prices, or that of one model'
+            cand import 'Take a newer table over: LiteLLM''s model_prices_and_context_window.json, or what `list --format tsv` prints'
+            cand forget 'Go back to the table that agentguard carries'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'agentguard;prices;help;list'= {
+        }
+        &'agentguard;prices;help;import'= {
+        }
+        &'agentguard;prices;help;forget'= {
+        }
+        &'agentguard;prices;help;help'= {
+        }
         &'agentguard;recover'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -276,6 +324,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand undo 'Take a published run back: contents, modes and times are what they were before it'
             cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
             cand breaker 'See which agents are broken, close their circuit breakers or open them'
+            cand prices 'See what model calls are reckoned to cost, or take a newer table of prices over'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
             cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
             cand doctor 'Try what this machine allows, and say what is missing and how to get it'
@@ -311,6 +360,17 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;help;breaker;reset'= {
         }
         &'agentguard;help;breaker;trip'= {
+        }
+        &'agentguard;help;prices'= {
+            cand list 'List the prices, or that of one model'
+            cand import 'Take a newer table over: LiteLLM''s model_prices_and_context_window.json, or what `list --format tsv` prints'
+            cand forget 'Go back to the table that agentguard carries'
+        }
+        &'agentguard;help;prices;list'= {
+        }
+        &'agentguard;help;prices;import'= {
+        }
+        &'agentguard;help;prices;forget'= {
         }
         &'agentguard;help;recover'= {
         }

@@ -39,6 +39,7 @@ complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "discard" -d '
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "breaker" -d 'See which agents are broken, close their circuit breakers or open them'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "prices" -d 'See what model calls are reckoned to cost, or take a newer table of prices over'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "doctor" -d 'Try what this machine allows, and say what is missing and how to get it'
@@ -76,11 +77,15 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l retries -d
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff -d 'The longest wait before the second attempt, doubled for each further one; any time up to it is waited [default: 1s]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff-max -d 'No wait is longer [default: 60s]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l retry-on -d 'After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas [default: clean_abort,partial_write]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l stdin -d 'Where standard input comes from: inherit, null or a file [default: inherit]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l tty -d 'Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l usage -d 'Whose words count about tokens and cost: auto (what is recognised), off, file ($AGENTGUARD_USAGE alone), or the name of an agent\'s format: claude, codex, gemini, qwen, opencode, pi, copilot, aider, mini, llm, cn [default: auto]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-tokens -d 'Stop the agent when it has used more tokens than this, over all attempts' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-cost-usd -d 'Stop the agent when it has cost more US dollars than this, over all attempts' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-calls -d 'Stop the agent when it has made more model calls than this, over all attempts' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l nice -d 'Be so much nicer to others than agentguard was started (1 to 19)' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l memory -d 'Address space of each of the agent\'s processes' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l pids -d 'Processes of the agent\'s user; root is not held to it' -r
-complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l stdin -d 'Where standard input comes from: inherit, null or a file [default: inherit]' -r -F
-complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l tty -d 'Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-output -d 'Stop an agent that prints more' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l breaker-threshold -d 'The agent counts as broken after this many failures in a row [default: 3]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l breaker-cooldown -d 'From then until a run that needs it is let through to try; longer after each try that fails [default: 10m]' -r
@@ -205,6 +210,37 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fis
 complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from help" -f -a "reset" -d 'Close a breaker and forget the failures'
 complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from help" -f -a "trip" -d 'Open a breaker, so that what needs the agent is not started'
 complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and not __fish_seen_subcommand_from list import forget help" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and not __fish_seen_subcommand_from list import forget help" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and not __fish_seen_subcommand_from list import forget help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and not __fish_seen_subcommand_from list import forget help" -f -a "list" -d 'List the prices, or that of one model'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and not __fish_seen_subcommand_from list import forget help" -f -a "import" -d 'Take a newer table over: LiteLLM\'s model_prices_and_context_window.json, or what `list --format tsv` prints'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and not __fish_seen_subcommand_from list import forget help" -f -a "forget" -d 'Go back to the table that agentguard carries'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and not __fish_seen_subcommand_from list import forget help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from list" -l format -d 'As columns, one JSON object, or what `import` reads' -r -f -a "table\t'Columns'
+json\t'One JSON object'
+tsv\t'A table for `import`'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from list" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from list" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from import" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from import" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from forget" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from forget" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from forget" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the prices, or that of one model'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "import" -d 'Take a newer table over: LiteLLM\'s model_prices_and_context_window.json, or what `list --format tsv` prints'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "forget" -d 'Go back to the table that agentguard carries'
+complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
 always\t'In any case'
@@ -240,23 +276,27 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand man" -l color -d '
 always\t'In any case'
 never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "log" -d 'List runs, newest first'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "show" -d 'Show all about one run'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "apply" -d 'Apply the changes of a held run to its workspace'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "discard" -d 'Drop the changes of a held run'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "breaker" -d 'See which agents are broken, close their circuit breakers or open them'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "doctor" -d 'Try what this machine allows, and say what is missing and how to get it'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "schema" -d 'Print the JSON Schema of the run record'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "completions" -d 'Print shell completions'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "man" -d 'Print a man page'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker recover fsck doctor demo schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "log" -d 'List runs, newest first'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "show" -d 'Show all about one run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "apply" -d 'Apply the changes of a held run to its workspace'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "discard" -d 'Drop the changes of a held run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "breaker" -d 'See which agents are broken, close their circuit breakers or open them'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "prices" -d 'See what model calls are reckoned to cost, or take a newer table of prices over'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "doctor" -d 'Try what this machine allows, and say what is missing and how to get it'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "schema" -d 'Print the JSON Schema of the run record'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "completions" -d 'Print shell completions'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "man" -d 'Print a man page'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "list" -d 'List the breakers: state, since when, failures in a row, next probe, who is blocked'
 complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "reset" -d 'Close a breaker and forget the failures'
 complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "trip" -d 'Open a breaker, so that what needs the agent is not started'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "list" -d 'List the prices, or that of one model'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "import" -d 'Take a newer table over: LiteLLM\'s model_prices_and_context_window.json, or what `list --format tsv` prints'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "forget" -d 'Go back to the table that agentguard carries'

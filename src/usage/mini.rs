@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::model::Tokens;
 use crate::model::error_kind::ErrorKind;
 
+use super::adapter::{Adapter, Heard};
 use super::api_error::Verdict;
 use super::figures::{Entry, Figures};
 use super::json::{at, count, dollars, text};
@@ -44,6 +45,34 @@ fn verdict(file: &Value) -> Option<Verdict> {
     let verdict = Verdict::of_error(None, &format!("{status}: {said}"));
     let is_format = status.contains("FormatError") || status.contains("LimitsExceeded");
     Some(if is_format { Verdict { kind: ErrorKind::AgentReported, ..verdict } } else { verdict })
+}
+
+/// The reader of what it prints: an error of its model's library, with which it exits.
+#[derive(Debug, Default)]
+pub(super) struct Mini {
+    verdict: Option<Verdict>,
+}
+
+impl Adapter for Mini {
+    fn format(&self) -> &'static str {
+        "mini"
+    }
+
+    fn text(&mut self, line: &str) -> Heard {
+        if !(line.starts_with("litellm.") && line.contains("Error: ")) {
+            return Heard::Nothing;
+        }
+        self.verdict = Some(Verdict::of_error(None, line).with_exit_code());
+        Heard::Outcome
+    }
+
+    fn figures(&self) -> Option<Figures> {
+        None
+    }
+
+    fn verdict(&self) -> Option<Verdict> {
+        self.verdict.clone()
+    }
 }
 
 /// The file that a line names.

@@ -16,7 +16,7 @@ use super::gemini::Gemini;
 use super::json::kind_of;
 use super::lines::{Lines, Piece};
 use super::llm::Llm;
-use super::mini::named_file;
+use super::mini::{Mini, named_file};
 use super::opencode::OpenCode;
 use super::pi::Pi;
 
@@ -73,6 +73,8 @@ impl Reader {
             Box::new(OpenCode::default()),
             Box::new(Pi::default()),
             Box::new(Copilot::default()),
+            // Before the others that know the library it uses.
+            Box::new(Mini::default()),
             Box::new(Aider::default()),
             Box::new(Llm::default()),
             Box::new(Cn::default()),

@@ -56,6 +56,8 @@ fn attempt_end(failure: Option<Failure>) -> AttemptEnd {
         stdin: None,
         usage: None,
         cost_usd: None,
+        cost_source: None,
+        retry_after_ms: None,
         stdout_bytes: 0,
         stderr_bytes: 0,
         isolation: None,

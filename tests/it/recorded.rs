@@ -131,6 +131,8 @@ impl Trees {
             time: TimePolicy { timeout: None, idle_timeout: None, deadline: None, kill_after: Duration::from_secs(5) },
             retry: RetryPolicy::default(),
             budget: Budget::default(),
+            usage: agentguard::model::UsageFormat::Auto,
+            prices: std::collections::BTreeMap::new(),
             tty: Tty::Auto,
             publish: PublishPolicy::Commit,
             workspace: Some(WorkspacePolicy {
@@ -195,6 +197,8 @@ fn write_journal(dir: &RunDir, record: &RunRecord, before: &Captured, contents: 
         stdin,
         usage: None,
         cost_usd: None,
+        cost_source: None,
+        retry_after_ms: None,
         stdout_bytes: 0,
         stderr_bytes: 0,
         isolation: None,
