@@ -292,6 +292,12 @@ pub struct BudgetArgs {
     /// an agent's format: claude, codex, gemini, qwen, opencode, pi, copilot, aider, mini, llm, cn [default: auto]
     #[arg(long, value_name = "FORMAT", help_heading = "Budget")]
     pub usage: Option<String>,
+    /// Stand between the agent and its API on loopback, and read usage off the wire: exact, and call by call
+    #[arg(long, help_heading = "Budget")]
+    pub meter: bool,
+    /// With --meter: where calls go that come by this variable, e.g. OPENAI_BASE_URL=http://127.0.0.1:8080/v1 (repeatable)
+    #[arg(long, value_name = "VARIABLE=URL", help_heading = "Budget")]
+    pub meter_upstream: Vec<String>,
     /// Stop the agent when it has used more tokens than this, over all attempts
     #[arg(long, value_name = "N", help_heading = "Budget")]
     pub max_tokens: Option<String>,
@@ -432,6 +438,12 @@ pub struct ShowArgs {
     /// Print what the agent printed on standard error
     #[arg(long, group = "what")]
     pub stderr: bool,
+    /// List the model calls that the meter saw (`run --meter`)
+    #[arg(long, group = "what")]
+    pub calls: bool,
+    /// With --calls: one JSON object a line
+    #[arg(long, requires = "calls")]
+    pub jsonl: bool,
     /// Print `sha256sum -c` lines of what it read or staged
     #[arg(long, value_name = "SIDE", group = "what")]
     pub manifest: Option<ManifestSide>,

@@ -15,7 +15,7 @@ use crate::rules::nearest::nearest;
 use crate::store::state_dir::CONFIG_NAME;
 
 /// Options that may stand in a layer: all of `run`, by their long names.
-pub const KEYS: [&str; 54] = [
+pub const KEYS: [&str; 56] = [
     "agent",
     "label",
     "needs",
@@ -49,6 +49,8 @@ pub const KEYS: [&str; 54] = [
     "retry-on",
     "feedback",
     "usage",
+    "meter",
+    "meter-upstream",
     "max-tokens",
     "max-cost-usd",
     "max-calls",

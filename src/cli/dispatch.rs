@@ -17,7 +17,7 @@ use crate::cmd::render::{escape, unless_closed};
 use crate::cmd::replay::{ReplayRequest, Replayed, replay, report};
 use crate::cmd::run::{run, surroundings};
 use crate::cmd::run_choice::choose;
-use crate::cmd::show::{ShowRequest, ShowWhat, show};
+use crate::cmd::show::{CallForm, ShowRequest, ShowWhat, calls, show};
 use crate::cmd::{demo, doctor, fsck, log as log_command, manifest, recover, schema};
 use crate::model::error_kind::ErrorKind;
 use crate::model::event::Purpose;
@@ -27,6 +27,7 @@ use crate::rules::exit_code::{AgentExit, GUARD_FAILED, exit_code};
 use crate::run::progress::Progress;
 use crate::run::settle::Finished;
 use crate::store::log::RunLog;
+use crate::store::run_dir::RunDir;
 use crate::store::state_dir::StateDir;
 use crate::sys::host;
 
@@ -336,6 +337,13 @@ fn show_answer(
                 None => manifest::checksums(&state, run_id()?, side, out),
                 Some(directory) => manifest::listing(&state, run_id()?, side, directory.as_deref(), out),
             }
+        }
+        _ if args.calls => {
+            let form = match args.jsonl {
+                true => CallForm::Json,
+                false => CallForm::Table { width: width(), paint: paint(color) },
+            };
+            calls(&RunDir::of(&state, run_id()?), form, out)
         }
         _ if args.json => show(state.path(), &request(ShowWhat::Json), out),
         _ => show(state.path(), &request(ShowWhat::Summary(paint(color))), out),

@@ -16,6 +16,8 @@ pub(super) struct Spendable {
     pub(super) budget: Budget,
     /// Whose words count.
     pub(super) usage: UsageFormat,
+    /// Where the meter sends calls, beside what is known; `None` without one.
+    pub(super) meter: Option<Vec<(String, String)>>,
 }
 
 /// Resolves the budgets.
@@ -32,12 +34,28 @@ pub(super) fn budget(layered: &Layered<'_>, typed: BudgetArgs, daily_usd: Option
         daily_usd,
         left_today_usd: None,
     };
+    let upstreams_typed = !typed.meter_upstream.is_empty();
+    let upstreams = layered.strings("meter-upstream", typed.meter_upstream)?;
+    let is_metered = layered.flag("meter", typed.meter)?;
+    if upstreams_typed && !is_metered {
+        bail!("--meter-upstream is about the meter: add --meter");
+    }
+    let meter = is_metered.then(|| upstreams.iter().map(|pair| upstream(pair)).collect()).transpose()?;
     let usage = layered.one("usage", typed.usage)?.map_or(Ok(UsageFormat::Auto), |text| parse_format(&text))?;
     let is_spent = budget.max_tokens.is_some() || budget.max_cost_usd.is_some() || budget.max_calls.is_some();
-    if usage == UsageFormat::Off && is_spent {
+    if usage == UsageFormat::Off && is_spent && !is_metered {
         bail!("--usage off asks nobody what was used: a budget of tokens, cost or calls would never be passed");
     }
-    Ok(Spendable { budget, usage })
+    Ok(Spendable { budget, usage, meter })
+}
+
+fn upstream(pair: &str) -> anyhow::Result<(String, String)> {
+    match pair.split_once('=') {
+        Some((variable, address)) if !variable.is_empty() => Ok((variable.to_owned(), address.to_owned())),
+        _ => bail!(
+            "--meter-upstream: {pair:?} is no pair: write VARIABLE=URL, e.g. OPENAI_BASE_URL=http://127.0.0.1:8080/v1"
+        ),
+    }
 }
 
 /// A number of tokens or calls: nothing at all is no budget but a mistake.

@@ -126,7 +126,7 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
     if retry.retries == 0 && (asks_about_retries || args.feedback) {
         bail!("there is no further attempt to say that about: add --retries N");
     }
-    let limits::Spendable { budget, usage } =
+    let limits::Spendable { budget, usage, meter } =
         limits::budget(&layered, args.budget, config.daily_usd(named.as_deref())?)?;
     let stdin = layered.path("stdin", args.stdin)?;
     let tty = word("tty", layered.one("tty", args.tty)?, &TTYS)?.unwrap_or_default();
@@ -186,6 +186,7 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         retry,
         budget,
         usage,
+        meter,
         prices: config.prices()?,
         stdin: stdin_wish(stdin),
         tty,

@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail};
 use crate::model::breaker::BreakerPolicy;
 use crate::model::price::Price;
 use crate::model::spec::{
-    Budget, GatePolicy, InputPolicy, InputSource, OnDrift, PublishPolicy, RetryPolicy, RunSpec, StagingBase,
-    TimePolicy, Tty,
+    Budget, GatePolicy, InputPolicy, InputSource, MeterPolicy, Network, OnDrift, PublishPolicy, RetryPolicy, RunSpec,
+    StagingBase, TimePolicy, Tty, ViewPolicy,
 };
 use crate::model::{ByteSize, RunId, Text, UsageFormat};
 use crate::run::begin::{NewRun, Touched};
@@ -28,6 +28,7 @@ use crate::run::stdin::StdinPlan;
 use crate::store::state_dir::{STATE_NAME, StateDir, project_root};
 use crate::sys::clock;
 use crate::sys::relay::Passing;
+use crate::usage::meter::routes;
 
 pub use crate::run::resolve_workspace::{ViewWish, WorkspaceWish};
 
@@ -69,6 +70,8 @@ pub struct RunRequest {
     pub budget: Budget,
     /// Whose words are believed about tokens and cost.
     pub usage: UsageFormat,
+    /// Where a meter sends calls, beside what is known; `None`: no meter.
+    pub meter: Option<Vec<(String, String)>>,
     /// Prices of models, besides those that are known.
     pub prices: BTreeMap<String, Price>,
     /// Where the agent's standard input comes from.
@@ -227,6 +230,7 @@ pub(super) fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         budget: request.budget,
         usage: request.usage,
         prices: request.prices.clone(),
+        meter: request.meter.as_deref().map(|asked| meter(asked, &view)).transpose()?,
         tty: request.tty,
         publish: PublishPolicy::Commit,
         workspace,
@@ -240,6 +244,16 @@ pub(super) fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         parent_run_id: parent_run(),
         replay_of: None,
     })
+}
+
+/// A meter for the variables that agents are known to look at, and those that were asked for.
+fn meter(asked: &[(String, String)], view: &ViewPolicy) -> anyhow::Result<MeterPolicy> {
+    if view.network == Network::None {
+        bail!("--meter and --no-network do not go together: the meter is reached over the host's loopback");
+    }
+    let routes = routes(asked, |variable| std::env::var_os(variable)).context("--meter")?;
+    let upstreams = routes.into_iter().map(|route| (route.variable.clone(), route.address())).collect();
+    Ok(MeterPolicy { upstreams })
 }
 
 fn contains(bytes: &[u8], needle: &[u8]) -> bool {

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::call::Call;
 use super::digest::Digest;
 use super::entry::EntryKind;
 use super::error_kind::{Failure, Status};
@@ -24,6 +25,8 @@ pub enum Event {
     Snapshotted(SnapshotTaken),
     /// An attempt is about to be spawned into empty staging.
     AttemptStarted(AttemptStart),
+    /// A model call that the attempt made, as the meter saw it; written when the attempt has ended.
+    Called(Box<Call>),
     /// The attempt's process has ended.
     AttemptEnded(AttemptEnd),
     /// Staging was read and hashed; nothing may change it any more.

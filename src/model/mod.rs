@@ -1,6 +1,7 @@
 //! Floor 0: values of the domain. No IO, no clock, no environment; std, serde and chrono types only.
 
 pub mod breaker;
+pub mod call;
 pub mod change;
 pub mod digest;
 pub mod entry;

@@ -48,6 +48,9 @@ pub struct RunSpec {
     /// Prices of models, besides those that are known.
     #[serde(default)]
     pub prices: BTreeMap<String, Price>,
+    /// Whether a meter stands between the agent and its API.
+    #[serde(default)]
+    pub meter: Option<MeterPolicy>,
     /// Whether the agent runs on a terminal of its own.
     #[serde(default)]
     pub tty: Tty,
@@ -366,6 +369,13 @@ pub struct Budget {
     /// What was left of them when the run began.
     #[serde(default)]
     pub left_today_usd: Option<f64>,
+}
+
+/// A meter between the agent and its API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeterPolicy {
+    /// Variables that the agent takes its API's address from, and where calls go that come by each.
+    pub upstreams: Vec<(String, String)>,
 }
 
 /// What becomes of an accepted result.

@@ -94,7 +94,8 @@ impl<'a> Seen<'a> {
                 self.changes = None;
             }
             Event::Interrupted(found) => self.staged_files = found.staged_files,
-            Event::Reopened(_) | Event::Closed(_) => {}
+            // Their sum is in the attempt's end.
+            Event::Called(_) | Event::Reopened(_) | Event::Closed(_) => {}
             Event::Settled(settled) => {
                 if settled.failure.is_some() {
                     self.failure.clone_from(&settled.failure);

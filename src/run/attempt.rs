@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::call::Call;
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::event::{AttemptEnd, Event, StdinCapture};
 use crate::model::spec::{IsolationLevel, ViewKind};
@@ -107,7 +108,15 @@ pub async fn make(
             let what = "nothing keeps absolute paths from leading the agent to the live tree";
             progress.warn(Warning(format!("{what}{why}; `agentguard doctor` tells what is missing")));
         }
-        let (agent, failure, end) = conclude(&life, watched, streams, &root_listing, (&places, &scene), progress);
+        let calls = watched.as_ref().map(|watched| watched.spending.calls()).unwrap_or_default();
+        let (agent, failure, end) =
+            conclude(&life, watched, streams, &root_listing, (&places, &scene, &calls), progress);
+        let mut life = life;
+        for call in calls {
+            if let Err(error) = life.journal.append(Event::Called(Box::new(call))) {
+                return Err(life.fail(ErrorKind::PublishIo, &error));
+            }
+        }
         let life = life.note(Event::AttemptEnded(end), "attempt.ended")?;
         return Ok(Attempted { life, targets, places, scene, copied, agent, failure, origin });
     }
@@ -143,7 +152,7 @@ fn conclude(
     watched: Result<Watched, StartError>,
     streams: &Streams,
     root_listing: &RootListing,
-    (places, scene): (&AttemptPlaces, &Scene),
+    (places, scene, calls): (&AttemptPlaces, &Scene, &[Call]),
     progress: &Arc<dyn Progress>,
 ) -> (AgentExit, Option<Failure>, AttemptEnd) {
     match watched {
@@ -151,7 +160,7 @@ fn conclude(
             warn_about_relays(&watched, progress);
             let agent = agent_exit(&watched.outcome);
             let staged_stdout = streams.staged_stdout.is_some();
-            let told = told::gather(life, places, scene, &watched.said, &watched.spending);
+            let told = told::gather(life, places, scene, &watched.said, &watched.spending, calls);
             if !told.unpriced.is_empty() {
                 let models = told.unpriced.join(", ");
                 progress.note(&format!("the cost is not known: no price of {models} (`agentguard prices --help`)"));

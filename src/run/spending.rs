@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use crate::model::UsageFormat;
+use crate::model::call::Call;
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::event::Event;
 use crate::model::record::Usage;
 use crate::model::spec::Budget;
 use crate::rules::step::StopCause;
 use crate::store::price_table;
-use crate::usage::figures::Figures;
+use crate::usage::figures::{Entry, Figures};
+use crate::usage::meter::{Ledger, Passage};
 use crate::usage::prices::{Cost, Prices};
 use crate::usage::reader::{Reader, Reading};
 use crate::usage::usage_file;
@@ -40,6 +42,10 @@ impl Spent {
         }
     }
 
+    fn larger(self, other: Self) -> Self {
+        Self { tokens: self.tokens.max(other.tokens), usd: self.usd.max(other.usd), calls: self.calls.max(other.calls) }
+    }
+
     /// What a run's earlier attempts have spent.
     pub fn in_attempts(events: &[Event]) -> Self {
         let ended =
@@ -60,9 +66,10 @@ enum Source {
     Stdout,
     Stderr,
     File,
+    Meter,
 }
 
-const SOURCES: usize = 3;
+const SOURCES: usize = 4;
 
 /// What one attempt spends.
 #[derive(Debug)]
@@ -75,6 +82,16 @@ pub struct Spending {
     now: Mutex<[Spent; SOURCES]>,
     passed: Notify,
     cause: Mutex<Option<StopCause>>,
+    metered: Mutex<Metered>,
+}
+
+/// What the meter saw of an attempt.
+#[derive(Debug, Default)]
+struct Metered {
+    /// Calls that were let through.
+    begun: u64,
+    /// Those that are over.
+    ended: Vec<Call>,
 }
 
 /// The budgets of a run.
@@ -125,6 +142,7 @@ impl Spending {
             now: Mutex::default(),
             passed: Notify::new(),
             cause: Mutex::default(),
+            metered: Mutex::default(),
         }
     }
 
@@ -139,6 +157,7 @@ impl Spending {
             now: Mutex::default(),
             passed: Notify::new(),
             cause: Mutex::default(),
+            metered: Mutex::default(),
         }
     }
 
@@ -176,17 +195,23 @@ impl Spending {
         now[source as usize] = spent;
         // The usage file and what is printed may tell of the same calls.
         let printed = now[Source::Stdout as usize].and(now[Source::Stderr as usize]);
-        let file = now[Source::File as usize];
-        let most = Spent {
-            tokens: printed.tokens.max(file.tokens),
-            usd: printed.usd.max(file.usd),
-            calls: printed.calls.max(file.calls),
-        };
+        let most = printed.larger(now[Source::File as usize]).larger(now[Source::Meter as usize]);
         drop(now);
         if let Some(cause) = self.limits.passed(&self.before.and(most)) {
-            *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
-            self.passed.notify_one();
+            self.stop(cause);
         }
+    }
+
+    fn stop(&self, cause: StopCause) {
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+        self.passed.notify_one();
+    }
+
+    /// The calls that the meter saw; once, when the attempt is over and the meter is gone.
+    pub fn calls(&self) -> Vec<Call> {
+        let mut calls = std::mem::take(&mut self.metered.lock().unwrap_or_else(PoisonError::into_inner).ended);
+        calls.sort_by_key(|call| call.time);
+        calls
     }
 
     /// What figures cost.
@@ -208,11 +233,7 @@ impl Spending {
     /// The failure of a run that has spent more than it may, with the figures.
     pub fn failure(&self, cause: StopCause, usage: Option<&Usage>, usd: Option<f64>) -> Failure {
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = now.iter().fold(Spent::default(), |most, one| Spent {
-            tokens: most.tokens.max(one.tokens),
-            usd: most.usd.max(one.usd),
-            calls: most.calls.max(one.calls),
-        });
+        let seen = now.iter().fold(Spent::default(), |most, one| most.larger(*one));
         let spent = self.before.and(Spent {
             tokens: usage.and_then(Usage::tokens).unwrap_or(seen.tokens),
             usd: usd.unwrap_or(seen.usd),
@@ -233,6 +254,42 @@ impl Spending {
             }
         };
         Failure::new(kind, message)
+    }
+}
+
+/// What calls used that the meter saw: nothing where there was none. One that was cut may have cost more than anybody knows.
+pub fn figures_of(calls: &[Call]) -> Option<Figures> {
+    let counted = |call: &Call| Some(Entry { model: call.model.clone(), tokens: call.tokens?, calls: Some(1) });
+    let figures = Figures {
+        entries: calls.iter().filter_map(counted).collect(),
+        calls: u64::try_from(calls.len()).ok(),
+        cost_usd: None,
+        exact: !calls.iter().any(Call::is_uncounted),
+    };
+    (!calls.is_empty()).then_some(figures)
+}
+
+impl Ledger for Spending {
+    fn begins(&self) -> Passage {
+        if self.cause.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Passage::Refused;
+        }
+        let mut metered = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.limits.calls.is_some_and(|most| self.before.calls.saturating_add(metered.begun) >= most) {
+            drop(metered);
+            self.stop(StopCause::Calls);
+            return Passage::Refused;
+        }
+        metered.begun += 1;
+        Passage::Passes
+    }
+
+    fn ended(&self, call: Call) {
+        let mut metered = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
+        metered.ended.push(call);
+        let figures = self.is_limited().then(|| figures_of(&metered.ended)).flatten();
+        drop(metered);
+        self.told(Source::Meter, figures.as_ref());
     }
 }
 

@@ -13,8 +13,10 @@ use tokio::sync::oneshot;
 
 use crate::model::Text;
 use crate::model::record::Isolation;
+use crate::rules::placeholder;
 use crate::rules::step::{AttemptOutcome, ProcessEnd, StopCause};
 use crate::store::capture::{Capture, KEPT_BYTES, tail_path};
+use crate::sys::clock;
 use crate::sys::descendants::Swept;
 use crate::sys::descriptor::Flag;
 use crate::sys::inside::{FailedStep, InsideError, Running};
@@ -22,11 +24,12 @@ use crate::sys::process::{ChildStdout, Launch, Limits};
 use crate::sys::pty::{relay_terminal, type_input};
 use crate::sys::relay::{Passing, RelayEnd, relay_input, relay_output};
 use crate::sys::terminal::Terminal;
+use crate::usage::meter::{Meter, MeterError, Route, RouteError};
 use crate::usage::reader::Reading;
 
 use super::attend::{Attended, Attending, attend};
 use super::ended::Life;
-use super::environment::AttemptPlaces;
+use super::environment::{AttemptPlaces, Variables};
 use super::own_terminal::OwnTerminal;
 use super::processes::Processes;
 use super::progress::{Progress, Warning};
@@ -86,6 +89,12 @@ pub enum StartError {
     /// Its view cannot be entered here: the step that the kernel refused.
     #[error("cannot enter the view: {0}")]
     Step(FailedStep),
+    /// The meter cannot be started.
+    #[error(transparent)]
+    Meter(MeterError),
+    /// An address that the meter should send calls to is none.
+    #[error(transparent)]
+    Route(RouteError),
     /// This program could not be started again to enter it.
     #[error("cannot enter the view")]
     Inside(#[source] InsideError),
@@ -116,7 +125,10 @@ pub async fn watch(
         Some(_) => life.spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         None => Vec::new(),
     };
-    let argv: Vec<OsString> = places.arguments(&life.spec.command);
+    let using = Using::of(life, scene, places);
+    let meter = meter(life, &using)?;
+    let mut variables = places.variables(&recorded);
+    let argv = with_meter(meter.as_ref(), places.arguments(&life.spec.command), &mut variables);
     // Before the agent starts: it may change the file it is given.
     let beside = match &streams.stdin {
         StdinPlan::Beside(offset) => Some((rustix::stdio::stdin(), *offset)),
@@ -133,7 +145,7 @@ pub async fn watch(
     let launch = Launch {
         argv: &argv,
         cwd: life.spec.cwd.as_path(),
-        environment: &places.variables(&recorded),
+        environment: &variables,
         stdin: streams.stdin.child()?,
         stdout: theirs.map_or(ChildStdout::Pipes, ChildStdout::Terminal),
         terminal: &terminal,
@@ -144,15 +156,39 @@ pub async fn watch(
         },
     };
     let (child, isolation) = processes.start_in(scene, &launch)?;
-    let using = Using::of(life, scene, places);
     let time = &life.spec.time;
     let (foreground, own) = (terminal.given(), own.as_ref());
     let attending = Attending { time, using: &using, foreground, own, processes, progress: Some(progress) };
     drop(launch);
     let supervised = supervise(life, places, child, streams, &attending, signals).await?;
+    // Calls that are still on their way end with it, and are told of.
+    drop(meter);
     let Supervised { outcome, stdout, stderr, said, stdin, swept } = supervised;
     let spending = Arc::clone(&using.spending);
     Ok(Watched { outcome, stdout, stderr, said, spending, stdin: beside.or(stdin), isolation, swept })
+}
+
+/// The meter that was asked for.
+fn meter(life: &Life, using: &Using) -> Result<Option<Meter>, StartError> {
+    let Some(policy) = &life.spec.meter else { return Ok(None) };
+    let routes = policy.upstreams.iter().map(|(variable, address)| Route::to(variable, address));
+    let routes = routes.collect::<Result<Vec<Route>, _>>().map_err(StartError::Route)?;
+    let secret: String = clock::random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let ledger = Arc::clone(&using.spending);
+    Meter::start(routes, secret, ledger).map(Some).map_err(StartError::Meter)
+}
+
+/// Leads an agent to the meter: by the variables that it takes its API's address from, and where it has to be told on its
+/// command line, by `{meter}` (the address of `OPENAI_BASE_URL`) or `{meter:VARIABLE}`.
+fn with_meter(meter: Option<&Meter>, argv: Vec<OsString>, variables: &mut Variables) -> Vec<OsString> {
+    let Some(meter) = meter else { return argv };
+    let bases: Vec<(String, String)> =
+        meter.variables().map(|(name, base)| (format!("{{meter:{name}}}"), base)).collect();
+    variables.extend(meter.variables().map(|(name, base)| (name.into(), Some(base.into()))));
+    let plain = meter.base_of("OPENAI_BASE_URL").map(|base| ("{meter}".to_owned(), base));
+    let values: Vec<(&str, &[u8])> =
+        bases.iter().chain(&plain).map(|(name, base)| (name.as_str(), base.as_bytes())).collect();
+    argv.iter().map(|one| placeholder::expand(&Text::from(one.as_os_str()), &values).as_os_str().to_owned()).collect()
 }
 
 /// The same without what was known before.

@@ -1,12 +1,13 @@
 //! What an agent has told of an attempt when it is over: its usage, its cost, and how it says that it came out.
 //!
-//! Of several sources the one that the agent was asked to write (`$AGENTGUARD_USAGE`) counts before a file of its own
-//! format, and that before what it printed.
+//! Of several sources the meter, which saw every call, counts before what the agent was asked to write
+//! (`$AGENTGUARD_USAGE`), that before a file of its own format, and that before what it printed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::UsageFormat;
+use crate::model::call::Call;
 use crate::model::error_kind::{ErrorKind, Failure};
 use crate::model::record::Usage;
 use crate::rules::step::{AttemptOutcome, ProcessEnd};
@@ -18,7 +19,7 @@ use crate::usage::{usage_file, written_file};
 use super::ended::Life;
 use super::environment::{AttemptPlaces, USAGE};
 use super::scene::{Scene, Way};
-use super::spending::Spending;
+use super::spending::{Spending, figures_of};
 
 /// What was told.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,14 +46,23 @@ pub struct Said {
 }
 
 /// Puts together what an attempt told.
-pub fn gather(life: &Life, places: &AttemptPlaces, scene: &Scene, said: &Said, spending: &Spending) -> Told {
+pub fn gather(
+    life: &Life,
+    places: &AttemptPlaces,
+    scene: &Scene,
+    said: &Said,
+    spending: &Spending,
+    calls: &[Call],
+) -> Told {
     let format = life.spec.usage;
     let written = written_path(life, places, scene, said).and_then(|path| written_file::read(&path, format));
     let file = format.wants_file().then(|| usage_file::read(&places.private.host.join(USAGE))).flatten();
-    let (figures, source) = match (file, written.as_ref().and_then(|told| told.figures.clone())) {
-        (Some(figures), _) => (Some(figures), "usage_file".to_owned()),
-        (None, Some(figures)) => (Some(figures), "session_file".to_owned()),
-        (None, None) => printed(said),
+    let metered = figures_of(calls);
+    let (figures, source) = match (metered, file, written.as_ref().and_then(|told| told.figures.clone())) {
+        (Some(figures), ..) => (Some(figures), "meter".to_owned()),
+        (None, Some(figures), _) => (Some(figures), "usage_file".to_owned()),
+        (None, None, Some(figures)) => (Some(figures), "session_file".to_owned()),
+        (None, None, None) => printed(said),
     };
     let cost = figures.as_ref().map(|figures| spending.cost(figures)).unwrap_or_default();
     let figures = figures.and_then(Figures::unless_nothing);
@@ -61,8 +71,20 @@ pub fn gather(life: &Life, places: &AttemptPlaces, scene: &Scene, said: &Said, s
         cost_usd: cost.usd,
         cost_source: cost.source,
         unpriced: cost.unpriced,
-        verdict: written.and_then(|told| told.verdict).or_else(|| verdict(said)),
+        verdict: written.and_then(|told| told.verdict).or_else(|| verdict(said)).or_else(|| seen(calls)),
     }
+}
+
+/// How the last call ended that the meter saw: it explains a failing exit code.
+fn seen(calls: &[Call]) -> Option<Verdict> {
+    let last = calls.last()?;
+    let verdict = match last.status {
+        Some(status) if status >= 400 => Verdict::of_error(Some(status), &format!("the API answered with {status}")),
+        Some(_) if last.complete => return None,
+        Some(_) => Verdict::new(ErrorKind::ApiStreamCut, "the API's answer was cut"),
+        None => Verdict::new(ErrorKind::ApiStreamCut, "the API gave no answer"),
+    };
+    (verdict.kind != ErrorKind::AgentReported).then(|| verdict.with_exit_code())
 }
 
 /// Of both streams together: an agent uses one of them for this.

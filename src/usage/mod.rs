@@ -12,6 +12,7 @@ mod gemini;
 mod json;
 mod lines;
 mod llm;
+pub mod meter;
 mod mini;
 mod opencode;
 mod pi;
@@ -20,6 +21,7 @@ mod qwen;
 pub mod reader;
 mod rounded;
 pub mod usage_file;
+pub mod wire;
 pub mod written_file;
 
 pub use crate::model::usage_format::UsageFormat as Format;

@@ -132,6 +132,7 @@ impl Trees {
             retry: RetryPolicy::default(),
             budget: Budget::default(),
             usage: agentguard::model::UsageFormat::Auto,
+            meter: None,
             prices: std::collections::BTreeMap::new(),
             tty: Tty::Auto,
             publish: PublishPolicy::Commit,

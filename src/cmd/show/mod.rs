@@ -1,5 +1,6 @@
 //! `agentguard show RUN`: all about one run.
 
+mod calls;
 mod inside;
 mod summary;
 
@@ -7,6 +8,8 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
+
+pub use calls::{CallForm, calls};
 
 use super::render::{Paint, indent_json, unless_closed};
 use super::run_choice::choose;
