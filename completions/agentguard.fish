@@ -80,6 +80,7 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l retry-on -
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l stdin -d 'Where standard input comes from: inherit, null or a file [default: inherit]' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l tty -d 'Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l usage -d 'Whose words count about tokens and cost: auto (what is recognised), off, file ($AGENTGUARD_USAGE alone), or the name of an agent\'s format: claude, codex, gemini, qwen, opencode, pi, copilot, aider, mini, llm, cn [default: auto]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l meter-upstream -d 'With --meter: where calls go that come by this variable, e.g. OPENAI_BASE_URL=http://127.0.0.1:8080/v1 (repeatable)' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-tokens -d 'Stop the agent when it has used more tokens than this, over all attempts' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-cost-usd -d 'Stop the agent when it has cost more US dollars than this, over all attempts' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l max-calls -d 'Stop the agent when it has made more model calls than this, over all attempts' -r
@@ -104,6 +105,7 @@ never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l hold -d 'Keep an accepted result for `apply` or `discard` instead of applying it'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-verify -d 'Run no verify command, also none of the configuration'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l feedback -d 'Tell each further attempt why the one before failed, in the file $AGENTGUARD_FEEDBACK'
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l meter -d 'Stand between the agent and its API on loopback, and read usage off the wire: exact, and call by call'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l breaker-self -d 'Do not start this run either while its own agent is broken'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-breaker -d 'Start this run whatever is broken; its end is counted all the same'
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l no-network -d 'No network but the loopback interface'
@@ -146,6 +148,8 @@ never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l json -d 'Print the record as JSON'
 complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l stdout -d 'Print what the agent printed'
 complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l stderr -d 'Print what the agent printed on standard error'
+complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l calls -d 'List the model calls that the meter saw (`run --meter`)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l jsonl -d 'With --calls: one JSON object a line'
 complete -c agentguard -n "__fish_agentguard_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentguard -n "__fish_agentguard_using_subcommand apply" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand apply" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'

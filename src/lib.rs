@@ -11,6 +11,7 @@
 //! Values of the domain.
 //!
 //! - `breaker`: what is remembered of an agent so that whatever depends on it is not started while it is broken
+//! - `call`: `Call`: one model call, as the meter saw it pass
 //! - `change`: What a run changed below its workspace: one line per path, and the listing that `output_hash` is taken
 //!   over
 //! - `digest`: the 32 bytes of a SHA-256, written as 64 lower-case hex digits everywhere a person can see it
@@ -18,6 +19,7 @@
 //! - `error_kind`: The whole vocabulary of outcomes: `Status`, `ErrorClass` (six values with `null`) and `ErrorKind`
 //!   (the precise cause)
 //! - `event`: one line of a run's journal, written before its effect is relied on
+//! - `price`: `Price`: what a model costs, in US dollars per million tokens
 //! - `record`: one line of `runs.jsonl`
 //! - `rel_path`: a path below some root, validated as a list of components when it is made
 //! - `run_id`: a UUIDv7 (RFC 9562), so that ids sort by the time their run started
@@ -27,6 +29,9 @@
 //! - `text`: bytes that people usually read as text (arguments, paths, file names) and that Unix does not promise to
 //!   be UTF-8
 //! - `timestamp`: an instant of the wall clock in UTC, RFC 3339 with microseconds and `Z`
+//! - `tokens`: `Tokens`: what model calls used, in the one form that every agent's and every API's figures are brought
+//!   to
+//! - `usage_format`: `UsageFormat`: whose words are believed about tokens and cost (`--usage`)
 //!
 //! ## 1 · `rules`
 //!
@@ -52,6 +57,7 @@
 //! - `nearest`: "Did you mean": the known word nearest to a mistyped one
 //! - `placeholder`: Placeholders in the agent's arguments: `{staging}` and `{inputs}`, anywhere in an argument, more
 //!   than once
+//! - `pricing`: What tokens cost
 //! - `protected`: Paths that a run may not change unless it was allowed to: the guard's own configuration, and what
 //!   the next command of a person who trusts the project would run
 //! - `recovery`: What recovery does with a run whose supervisor is gone: a pure decision over its journal
@@ -140,6 +146,7 @@
 //!   as it grows
 //! - `log/`: The run log, `runs.jsonl`: one line per ended run, append-only, a hash chain
 //! - `outputs`: The manifest of what a run staged, kept in its directory: the manifest's bytes, then their SHA-256
+//! - `price_table`: The price table that somebody imported: `prices.tsv` in the state directory
 //! - `publish`: Applying a commit plan: one rename per target, each step idempotent, judged by where the staged inode
 //!   is found
 //! - `run_dir`: A run's directory and its mark among the living
@@ -171,8 +178,45 @@
 //!
 //! Tokens and cost, read from what agents say.
 //!
+//! - `adapter`: What every reader of an agent's output is: a small state machine over what it prints
+//! - `aider`: aider's text lines: rounded figures for each message, and failed calls
+//! - `api_error`: From what an agent says of a failed model call to the kind of failure, and to how long the API wants
+//!   to be left alone
+//! - `claude`: Claude Code (`--output-format json` and `stream-json`), and whatever speaks like it
+//! - `cn`: Continue's `cn -p --format json` tells of no tokens: `{"response", "status", "note"}`, or `{"status":
+//!   "error", "message"}` on standard error
+//! - `codex`: codex `exec --json`: `turn.completed.usage` is cumulative over its thread, so that the last of each
+//!   counts; a turn that failed has none
+//! - `copilot`: GitHub Copilot CLI: its JSON lines have no tokens; the file of `--usage-output-file` has them by
+//!   model, and the text on standard error has them rounded (`Tokens ↑ 2.5k (2.0k cached) • ↓ 112 (14 reasoning)`)
+//! - `figures`: What a source says that a run used: entries by model, brought to one form, and whether it is all
+//! - `gemini`: gemini-cli: `-o json` is one document with `stats.models.<m>.tokens` (repeated under `roles`, which
+//!   must not be added), or with an `error`, on standard error; `-o stream-json` ends with a `result` whose output
+//!   leaves out the thoughts: they are the total less input and output
+//! - `json`: Fields of JSON that nobody promised: what is missing or of another kind is simply not there
+//! - `lines`: What an agent prints, cut into lines and into documents that span several: for readers that want to see
+//!   each once, as it comes
+//! - `llm`: `llm -u` prints `Token usage: 1,234 input, 56 output, {"prompt_tokens_details": …}` on standard error,
+//!   once for each call, and `Error: …` where a call failed
+//! - `meter/`: The meter: a reverse proxy on loopback between an agent and its API, which reads usage off the wire
+//! - `mini`: mini-swe-agent: exact figures are in its trajectory file, by message; it prints only `Saved trajectory to
+//!   'FILE'`
+//! - `opencode`: opencode `run --format json`: each `step_finish` has the figures of one call, to be added up; the
+//!   call that invents a title is told nowhere, so that they are never all
+//! - `pi`: pi `--mode json`: the same usage appears up to five times for a message; only its `message_end` counts
+//! - `prices`: Prices of models: those of the configuration, then those that were imported, then the table that
+//!   agentguard carries (`prices.tsv`, rebuilt by `scripts/rebuild_prices.py`)
+//! - `qwen`: qwen-code: Claude Code's shape (see `claude`) with OpenAI's meaning: input includes what came
+//!   from the cache
+//! - `reader`: The reader of what an agent prints on one stream: it cuts it into lines and gives each to the formats
+//!   that know it
+//! - `rounded`: Figures as people are shown them: `2.5k`, `1,234`, `112`
 //! - `usage_file`: The generic usage file (`$AGENTGUARD_USAGE`): JSON lines that an agent or a script around it may
 //!   append
+//! - `wire`: What an API's answer says that a call used: OpenAI's chat and Responses, Anthropic's and Gemini's, as one
+//!   JSON document or as server-sent events
+//! - `written_file`: Files with figures that some agents write beside what they print: copilot's `--usage-output-
+//!   file`, mini-swe-agent's trajectory
 //!
 //! ## 4 · `run`
 //!
@@ -185,6 +229,8 @@
 //! - `breaker`: The breakers on the road of a run: before anything is spawned it is asked whether what the run needs works,
 //!   and when the run is in the log its end is counted
 //! - `commit`: The commit: check, flush, write the intention, rename
+//! - `day_budget`: What an agent's runs may cost in a day (UTC), over all of them: what was spent is read from the
+//!   log, and a run may spend what is left
 //! - `driver`: The driver: it knows the order of the stages, and nothing else
 //! - `ended`: `Life`, what every stage of a run owns while it lasts, and `Ended`, how any stage gives it up
 //! - `environment`: What the agent and the verify commands find in their environment
@@ -213,9 +259,13 @@
 //!   log
 //! - `signals`: The signals that tell agentguard to stop, and blocking work that they may cut short
 //! - `snapshot`: The second stage: the inputs are read into the store and laid out for the agent
+//! - `spending`: What a run spends on model calls: listens to what its agent prints, adds up what was told, and says
+//!   when a budget is passed
 //! - `stdin`: Standard input: inherited wherever possible, captured so that a replay has it
 //! - `supervise`: The supervision of one process: it is spawned, its streams are relayed and captured, and one loop
 //!   turns what happens into events for the pure `step`
+//! - `told`: What an agent has told of an attempt when it is over: its usage, its cost, and how it says that it came
+//!   out
 //! - `using`: What a running attempt uses: what it prints, stages and computes, for its budgets and for whether it is
 //!   idle
 //! - `verify`: The verify commands: each run by `sh -c` in the run's directory, on a throwaway copy of the sealed
@@ -238,6 +288,7 @@
 //! - `fsck`: look at everything that is kept, report what is wrong, repair nothing
 //! - `log`: the runs, newest first
 //! - `manifest`: `agentguard show RUN --manifest` and `--stdout`, `--stderr`: what a run read, wrote and printed
+//! - `prices`: what model calls are reckoned to cost, and a newer table for it
 //! - `recover`: finish or take back interrupted commits, write missing records, sweep what was left
 //! - `render/`: How values of the domain look to a person
 //! - `replay`: run any run again from the inputs it really had, in fresh staging, and compare
@@ -259,8 +310,11 @@
 //! - `dispatch`: From arguments to an exit code
 //! - `explain`: the options of `run` with their values, as the command line's own table has them
 //! - `generated`: Completions, man pages and the JSON Schema, rendered from the code
+//! - `layered`: The value of one option: what was typed, else what the strongest layer of configuration says
+//! - `limits`: The options that limit a run: budgets, and after which failures it is tried again
 //! - `origins`: Where the values of options come from, noted as they are taken: for `run --explain`
 //! - `pager`: Long answers, page by page, while standard output is a terminal
+//! - `prices`: its subcommands, and where their answers go
 //! - `progress`: Progress on standard error, while it is a terminal: what is being done and for how long
 //! - `settings`: From what was typed and configured to what it means: the strongest layer that names an option wins
 //! - `summary`: The one line at the end of a run, on standard error

@@ -29,6 +29,7 @@ mod lifecycle;
 mod log;
 mod log_listing;
 mod metadata;
+mod meter;
 mod names;
 mod nesting;
 mod overlay_mount;

@@ -79,8 +79,13 @@ impl Page<'_> {
         standing_of(self.state_dir, run).iter().for_each(|words| fact(text, "decision", words));
         fact(text, "exit", &exits(run));
         fact(text, "tokens", &usage(run));
+        // Models that nobody has a price for are named, not counted as free.
+        let models = run.usage.as_ref().filter(|_| run.cost_usd.is_none()).map(|usage| usage.models.join(" "));
+        let unpriced = models
+            .filter(|models| !models.is_empty())
+            .map(|models| format!(" (no price of {})", escape(models.as_bytes())));
         let source = run.cost_source.as_deref().map(|source| format!(" ({})", escape(source.as_bytes())));
-        fact(text, "cost", &format!("{}{}", cost(run.cost_usd), source.unwrap_or_default()));
+        fact(text, "cost", &format!("{}{}", cost(run.cost_usd), source.or(unpriced).unwrap_or_default()));
         fact(text, "inputs", &hash(run.input_hash));
         fact(text, "outputs", &hash(run.output_hash));
         if run.mode == Mode::Workspace {

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -168,17 +168,22 @@ fn drop_hop_headers(headers: &mut HeaderMap) {
 }
 
 /// Serves until it is told to stop; calls that are on their way are dropped, and so told of.
-pub(super) async fn serve(listener: TcpListener, proxy: Proxy, mut stopped: oneshot::Receiver<()>) {
+pub(super) async fn serve(listener: TcpListener, proxy: Proxy, stopped: oneshot::Receiver<()>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let accepting = tokio::spawn(accept(listener, proxy));
+    // A sender that is gone says the same.
+    let _ = stopped.await;
+    accepting.abort();
+    let _ = accepting.await;
+}
+
+/// Accepts connections for ever. Those that were accepted end with it.
+async fn accept(listener: tokio::net::TcpListener, proxy: Proxy) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let accepted = tokio::select! {
-            _ = &mut stopped => break,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, _)) = listener.accept().await else {
             // No descriptor is free: one may be, a moment later.
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
         // Small pieces must not wait for one another.
@@ -191,5 +196,4 @@ pub(super) async fn serve(listener: TcpListener, proxy: Proxy, mut stopped: ones
         });
         while connections.try_join_next().is_some() {}
     }
-    connections.shutdown().await;
 }
