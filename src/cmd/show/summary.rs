@@ -13,6 +13,7 @@ use crate::model::record::Mode;
 use crate::model::{Digest, RunRecord, Text};
 use crate::rules::standing::{Standing, standing};
 use crate::store::journal;
+use crate::store::log::Place;
 
 /// How much of a failed verify command's output is shown.
 const LOG_LINES: usize = 10;
@@ -25,9 +26,8 @@ pub(super) struct Page<'a> {
     pub(super) inside: &'a [String],
     pub(super) paint: Paint,
     pub(super) state_dir: &'a Path,
-    pub(super) log_path: &'a Path,
-    /// Where the record's line begins in the log.
-    pub(super) offset: u64,
+    /// Where the record's line begins.
+    pub(super) place: &'a Place,
 }
 
 impl Page<'_> {
@@ -173,8 +173,8 @@ impl Page<'_> {
             ),
         );
         git(run).iter().for_each(|git| fact(text, "git", git));
-        let path = escape(self.log_path.as_os_str().as_encoded_bytes());
-        fact(text, "log", &format!("byte {} of {path}", self.offset));
+        let path = escape(self.place.path.as_os_str().as_encoded_bytes());
+        fact(text, "log", &format!("byte {} of {path}", self.place.offset));
         fact(text, "prev", &hash(run.prev));
     }
 

@@ -113,6 +113,14 @@ impl RunLog {
         }
     }
 
+    /// What the first line of a new file follows: the last line of the newest closed segment.
+    fn last_of_segments(&self) -> io::Result<Option<Digest>> {
+        let Some((_, path)) = self.closed()?.pop() else { return Ok(None) };
+        let file = File::open(path)?;
+        let tail = tail::inspect(&file, file.metadata()?.len())?;
+        Ok(tail.last.map(|last| line_hash(&last.bytes)))
+    }
+
     fn append_locked(&self, record: &mut RunRecord, mut line: Vec<u8>) -> Result<(File, Option<PathBuf>), AppendError> {
         // Opened under the lock: whoever replaces the log by another file holds it too.
         let file = append_file::open(&self.path).map_err(failed!(Open, self.path))?;
@@ -127,7 +135,10 @@ impl RunLog {
             // Before the first line, so that no later writer can rely on a name that a power cut takes away.
             File::open(&self.state_dir).and_then(|dir| dir.sync_all()).map_err(failed!(Flush, self.state_dir))?;
         }
-        let prev = tail.last.map(|last| line_hash(&last.bytes));
+        let prev = match tail.last {
+            Some(last) => Some(line_hash(&last.bytes)),
+            None => self.last_of_segments().map_err(failed!(Open, self.path))?,
+        };
         chain(&mut line, prev);
         append_file::append_whole(&file, &line, tail.sound_len).map_err(failed!(Write, self.path))?;
         record.prev = prev;
