@@ -33,6 +33,7 @@ use crate::sys::host;
 
 use super::args::{Cli, Command, DecideArgs, LogArgs, LogFormat, ManifestSide, ReplayArgs, RunArgs, ShowArgs, When};
 use super::breaker::breaker_command;
+use super::bundle::{export_command, import_command};
 use super::diff::diff_command;
 use super::explain::explain_command;
 use super::generated;
@@ -119,6 +120,8 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Apply(args) => decide_command(args, Purpose::Apply, state_dir, &mut out),
         Command::Discard(args) => decide_command(args, Purpose::Discard, state_dir, &mut out),
         Command::Undo(args) => decide_command(args, Purpose::Undo, state_dir, &mut out),
+        Command::Export(args) => export_command(args, state_dir, &mut out),
+        Command::Import(args) => import_command(&args, state_dir, &mut out),
         Command::Breaker(args) => breaker_command(args, state_dir, cli.color, &mut out),
         Command::Prices(args) => prices_command(args, state_dir, cli.color, &mut out),
         Command::Recover => health(recover::recover(&surroundings(state_dir)?, &mut out)?, &mut out),

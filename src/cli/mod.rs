@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod breaker;
+pub mod bundle;
 pub mod config;
 pub mod diff;
 pub mod dispatch;

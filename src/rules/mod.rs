@@ -15,6 +15,8 @@ pub mod pricing;
 pub mod protected;
 pub mod recovery;
 pub mod redact;
+pub mod redact_bundle;
+pub mod relocate;
 pub mod reproduction;
 pub mod retry;
 pub mod run_ref;

@@ -13,6 +13,7 @@ mod fast;
 mod fingerprint;
 mod gather;
 mod git_roots;
+mod intake;
 mod large;
 mod largest;
 mod lay_out;
@@ -46,6 +47,7 @@ pub use difference::Difference;
 pub use drift::Drift;
 pub use error::CaptureError;
 pub use fingerprint::{RootChange, fingerprint};
+pub use intake::{Intake, Owner};
 pub use lay_out::Style;
 pub use layout::StoreError;
 pub use manifest::{Extras, Location, Manifest, ManifestEntry, NO_PARENT, ParseManifestError};
@@ -173,6 +175,11 @@ impl SnapshotStore {
     /// The contents of a manifest's entries, for who reads many of them: each pack is opened once.
     pub fn contents<'a>(&'a self, manifest: &'a Manifest) -> Contents<'a> {
         Contents::new(&self.layout, manifest)
+    }
+
+    /// Takes contents that come from elsewhere.
+    pub fn intake(&self) -> Intake<'_> {
+        Intake::new(&self.layout)
     }
 
     /// Gives a damaged file of the store a name under which nothing relies on it: the next capture reads the live
