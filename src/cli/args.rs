@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use super::breaker::BreakerArgs;
 use super::bundle::{ExportArgs, ImportArgs};
 use super::diff::DiffArgs;
+use super::gc::GcArgs;
 use super::prices::PricesArgs;
 
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
@@ -84,6 +85,8 @@ pub enum Command {
         after_long_help = "Examples:\n  agentguard recover\n\nExits with 1 if something could not be recovered; `run` and `replay` recover by themselves."
     )]
     Recover,
+    /// Remove what is kept no longer: old runs, what only they relied on, remains
+    Gc(GcArgs),
     /// Check the log's chain, the run directories and the snapshots; repair nothing
     #[command(after_long_help = "Examples:\n  agentguard fsck\n\nExits with 1 if there is a problem.")]
     Fsck,

@@ -7,6 +7,7 @@ pub mod config;
 pub mod diff;
 pub mod dispatch;
 pub mod explain;
+pub mod gc;
 pub mod generated;
 mod layered;
 mod limits;

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod explain;
 pub mod export;
 pub mod fsck;
+pub mod gc;
 pub mod import;
 pub mod log;
 pub mod manifest;

@@ -18,6 +18,7 @@ pub mod redact;
 pub mod redact_bundle;
 pub mod relocate;
 pub mod reproduction;
+pub mod retention;
 pub mod retry;
 pub mod run_ref;
 pub mod standing;

@@ -14,6 +14,7 @@ pub mod log;
 pub mod outputs;
 pub mod price_table;
 pub mod publish;
+pub mod retention;
 pub mod run_dir;
 pub mod snapshot;
 pub mod staged;

@@ -29,6 +29,7 @@ mod siblings;
 mod special;
 mod storing;
 mod survey;
+mod sweep;
 mod table;
 mod table_header;
 mod table_record;
@@ -56,6 +57,7 @@ pub use pack::Damage;
 pub use policy::{CapturePolicy, CaptureProgress, CaptureRoot, Durability, Exclude, KeepLimit};
 pub use seal::{Sealed, hash_roots, still_equal};
 pub use special::{OverlayMark, Special};
+pub use sweep::StoredFile;
 
 use capture::Request;
 use layout::Layout;
