@@ -204,8 +204,9 @@ mod tests {
 
     #[test]
     fn what_two_runs_rely_on_is_freed_with_the_last_of_them() {
-        let runs: Vec<StoredRun> =
-            [(1, vec![0]), (2, vec![0]), (3, vec![1])].map(|(day, objects)| run(day, StoredStanding::Over, &objects)).into();
+        let runs: Vec<StoredRun> = [(1, vec![0]), (2, vec![0]), (3, vec![1])]
+            .map(|(day, objects)| run(day, StoredStanding::Over, &objects))
+            .into();
         let most = |bytes| RetentionPolicy { max_bytes: Some(bytes), ..RetentionPolicy::default() };
         assert_eq!(going(&runs, &most(230)), []);
         assert_eq!(going(&runs, &most(229)).len(), 1);

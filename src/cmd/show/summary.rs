@@ -85,7 +85,11 @@ impl Page<'_> {
         fact(text, "inputs", &hash(run.input_hash));
         fact(text, "outputs", &hash(run.output_hash));
         if !self.is_kept() {
-            fact(text, "kept", "no: its directory is gone (`gc` removes old ones), and with it replay, diff and output");
+            fact(
+                text,
+                "kept",
+                "no: its directory is gone (`gc` removes old ones), and with it replay, diff and output",
+            );
         } else if run.mode == Mode::Workspace {
             fact(text, "changes", &format!("agentguard diff {}", run.run_id.short()));
         }

@@ -21,11 +21,7 @@ use crate::sys::{clock, crash, disk, durable, remove};
 pub(super) const GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Carries out what the policy says of a survey; tells what was done.
-pub fn carry_out(
-    state: &StateDir,
-    survey: &mut Survey,
-    policy: &RetentionPolicy,
-) -> Result<Removal, RetentionError> {
+pub fn carry_out(state: &StateDir, survey: &mut Survey, policy: &RetentionPolicy) -> Result<Removal, RetentionError> {
     let lock = kept::remove(state, PATIENCE).map_err(RetentionError::at("lock", state.path()))?;
     let removing = lock.ok_or(RetentionError::Busy(PATIENCE))?;
     let mut done = survey.plan(state, policy, clock::now())?;
@@ -64,9 +60,10 @@ pub fn carry_out(
 
 /// Whether a run is still what it was when it was looked at.
 fn may_go(state: &StateDir, survey: &Survey, run_id: RunId) -> bool {
-    let was_free = survey.runs.iter().any(|run| {
-        run.run_id == run_id && matches!(run.standing, StoredStanding::Over | StoredStanding::Failed)
-    });
+    let was_free = survey
+        .runs
+        .iter()
+        .any(|run| run.run_id == run_id && matches!(run.standing, StoredStanding::Over | StoredStanding::Failed));
     let events = journal::read(&RunDir::of(state, run_id).journal());
     let is_over = events.is_ok_and(|events| !matches!(standing(&events), Standing::Held | Standing::Unsettled));
     was_free && is_over && !is_marked(state, run_id)

@@ -10,11 +10,11 @@ use crate::model::{Digest, RunId, Timestamp};
 use crate::rules::retention::{Protection, RetentionPolicy, StoredRun, StoredStanding, expired};
 use crate::rules::run_ref::is_failure;
 use crate::rules::standing::{Standing, standing};
+use crate::store::acks;
 use crate::store::journal;
 use crate::store::run_dir::RunDir;
 use crate::store::snapshot::{SnapshotStore, StoredFile};
 use crate::store::state_dir::StateDir;
-use crate::store::acks;
 use crate::sys::disk;
 
 use super::Removal;
@@ -110,7 +110,11 @@ impl Survey {
     }
 
     /// What nobody but the given runs relies on. Runs that came since the survey are looked at now.
-    pub(super) fn unneeded(&mut self, state: &StateDir, going: &HashSet<RunId>) -> Result<Vec<StoredFile>, RetentionError> {
+    pub(super) fn unneeded(
+        &mut self,
+        state: &StateDir,
+        going: &HashSet<RunId>,
+    ) -> Result<Vec<StoredFile>, RetentionError> {
         let store = SnapshotStore::at(state.path());
         let mut needed = BTreeSet::new();
         for run_id in run_ids(state)? {
@@ -144,7 +148,12 @@ impl Survey {
     }
 
     /// What a policy takes away: the plan that [`super::carry_out`] carries out.
-    pub fn plan(&mut self, state: &StateDir, policy: &RetentionPolicy, now: Timestamp) -> Result<Removal, RetentionError> {
+    pub fn plan(
+        &mut self,
+        state: &StateDir,
+        policy: &RetentionPolicy,
+        now: Timestamp,
+    ) -> Result<Removal, RetentionError> {
         let objects: Vec<u64> = self.files.iter().map(|file| file.bytes).collect();
         // What no run relies on is removed in any case, and does not count.
         let others = disk::taken(&state.path().join("cache")) + log_bytes(state);
