@@ -53,7 +53,6 @@ pub(super) fn unpack(from: &mut dyn Read, staging: &StateDir, limit: u64) -> Res
     if let Some(more) = entries.next()? {
         return Err(BundleError::Refused(format!("{} is more than its header lists", more.name)));
     }
-    drop(entries);
     end_of(archive.into_inner())?;
     let named = header.manifests.iter().map(|listed| listed.sha256);
     let manifests = named.zip(manifests.into_iter().zip(snapshots)).collect();

@@ -143,7 +143,8 @@ impl Survey {
         let now = std::time::SystemTime::now();
         let is_new = |file: &StoredFile| now.duration_since(file.since).map_or(true, |age| age < super::remove::GRACE);
         let mut files = store.files().map_err(RetentionError::at("read", state.path()))?;
-        files.retain(|file| !needed.contains(&file.path) && !(file.may_be_unnamed && is_new(file)));
+        let stays = |file: &StoredFile| needed.contains(&file.path) || file.may_be_unnamed && is_new(file);
+        files.retain(|file| !stays(file));
         Ok(files)
     }
 
