@@ -32,9 +32,12 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand discard 'Drop the changes of a held run'
             cand undo 'Take a published run back: contents, modes and times are what they were before it'
             cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
+            cand export 'Put runs, with all that a replay needs, into a portable file'
+            cand import 'Take runs from bundles into this project''s log, to be shown and replayed here'
             cand breaker 'See which agents are broken, close their circuit breakers or open them'
             cand prices 'See what model calls are reckoned to cost, or take a newer table of prices over'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+            cand gc 'Remove what is kept no longer: old runs, what only they relied on, remains'
             cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
             cand doctor 'Try what this machine allows, and say what is missing and how to get it'
             cand demo 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
@@ -188,6 +191,24 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'agentguard;export'= {
+            cand -o 'One bundle in this file; `-` is standard output; a directory, or a name that ends in /, takes one bundle per run'
+            cand --output 'One bundle in this file; `-` is standard output; a directory, or a name that ends in /, takes one bundle per run'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand --all-failed 'Every failed run that was not acknowledged'
+            cand -q 'Say nothing but errors'
+            cand --quiet 'Say nothing but errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;import'= {
+            cand --limit 'Refuse a bundle that would unpack to more than this'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'agentguard;breaker'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -282,6 +303,19 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'agentguard;gc'= {
+            cand --keep-days 'Remove runs that ended more days ago'
+            cand --keep-runs 'Keep the newest runs only'
+            cand --max-size 'Remove the oldest runs until the state directory takes no more than this'
+            cand --keep-failed-days 'Keep failures that nobody has acknowledged for so many days in any case [default: 30]'
+            cand --log-segment 'Close the log''s newest file once it has so much [default: 64MiB]'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand --rotate 'Close the log''s newest file now'
+            cand --dry-run 'Remove nothing: say what would go, and how much that is'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'agentguard;fsck'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -327,9 +361,12 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand discard 'Drop the changes of a held run'
             cand undo 'Take a published run back: contents, modes and times are what they were before it'
             cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
+            cand export 'Put runs, with all that a replay needs, into a portable file'
+            cand import 'Take runs from bundles into this project''s log, to be shown and replayed here'
             cand breaker 'See which agents are broken, close their circuit breakers or open them'
             cand prices 'See what model calls are reckoned to cost, or take a newer table of prices over'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+            cand gc 'Remove what is kept no longer: old runs, what only they relied on, remains'
             cand fsck 'Check the log''s chain, the run directories and the snapshots; repair nothing'
             cand doctor 'Try what this machine allows, and say what is missing and how to get it'
             cand demo 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
@@ -354,6 +391,10 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         }
         &'agentguard;help;diff'= {
         }
+        &'agentguard;help;export'= {
+        }
+        &'agentguard;help;import'= {
+        }
         &'agentguard;help;breaker'= {
             cand list 'List the breakers: state, since when, failures in a row, next probe, who is blocked'
             cand reset 'Close a breaker and forget the failures'
@@ -377,6 +418,8 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;help;prices;forget'= {
         }
         &'agentguard;help;recover'= {
+        }
+        &'agentguard;help;gc'= {
         }
         &'agentguard;help;fsck'= {
         }

@@ -63,8 +63,12 @@
 //! - `recovery`: What recovery does with a run whose supervisor is gone: a pure decision over its journal
 //! - `redact`: Redaction of argument vectors for the log: known key shapes anywhere in an argument, URL userinfo, and
 //!   the values of options and variables whose names say that they are secret
+//! - `redact_bundle`: What leaves the machine in a bundle, without its secrets: values of JSON, and what a run has printed
+//! - `relocate`: A recorded specification in another project than it was recorded in: what lay below the old root lies
+//!   below the new one
 //! - `reproduction`: Whether a replay reproduced its original: status, exit code and output hash, and which outputs
 //!   differ
+//! - `retention`: Which runs lose their directory: by age, by number and by size; and which never do
 //! - `retry`: When a failed attempt is followed by another, and after how long
 //! - `run_ref`: how a person names a run on the command line
 //! - `standing`: What can still be decided about an ended run: a pure reading of its journal
@@ -131,8 +135,10 @@
 //!
 //! Bytes on disk, their formats and versions.
 //!
+//! - `acks`: Failures that somebody has acknowledged: JSON lines in `acks.jsonl`, each with a `run_id`
 //! - `breakers/`: Breakers on disk: what is remembered of agents between runs, under a lock; all of it is a fold of the run
 //!   log and is made anew from there where it is missing or damaged
+//! - `bundle/`: Runs in one portable file, with all that a replay needs; written, checked, and taken whole or not at all
 //! - `capture`: Captured output: the head in a file as it comes (so a killed supervisor leaves it), the tail in a
 //!   bounded ring that is written at the end
 //! - `change_set`: What a run changed below its workspace, kept in its directory (`changes`): the change set as JSON,
@@ -144,11 +150,13 @@
 //!   `.agentguardignore` name; git is never run
 //! - `journal`: A run's journal: one JSON event per line, appended with one write each, judged by the lifecycle table
 //!   as it grows
-//! - `log/`: The run log, `runs.jsonl`: one line per ended run, append-only, a hash chain
+//! - `kept`: The lock around what is kept: held by whoever is about to rely on it, and by `gc` while it removes
+//! - `log/`: The run log, `runs.jsonl`: one line per ended run, append-only, a hash chain; older ones in closed segments
 //! - `outputs`: The manifest of what a run staged, kept in its directory: the manifest's bytes, then their SHA-256
 //! - `price_table`: The price table that somebody imported: `prices.tsv` in the state directory
 //! - `publish`: Applying a commit plan: one rename per target, each step idempotent, judged by where the staged inode
 //!   is found
+//! - `retention/`: Removing what is kept no longer: directories of runs, what only they relied on, and remains
 //! - `run_dir`: A run's directory and its mark among the living
 //! - `snapshot/`: The content-addressed snapshot store: what a run's inputs were, kept so that they can be given back
 //!   exactly
@@ -285,7 +293,10 @@
 //! - `diff/`: what a run changed, as a patch or a list; how two runs differ
 //! - `doctor`: which isolation works here, what is missing, and the exact command that fixes it
 //! - `explain`: what a run would be and do, and where each of its settings comes from, without one
+//! - `export`: runs in a portable file
 //! - `fsck`: look at everything that is kept, report what is wrong, repair nothing
+//! - `gc`: remove what is kept no longer
+//! - `import`: runs from bundles join the log of this project
 //! - `log`: the runs, newest first
 //! - `manifest`: `agentguard show RUN --manifest` and `--stdout`, `--stderr`: what a run read, wrote and printed
 //! - `prices`: what model calls are reckoned to cost, and a newer table for it
@@ -305,10 +316,12 @@
 //!
 //! - `args`: The command line as it is typed
 //! - `breaker`: `agentguard breaker`: its subcommands, and where their answers go
-//! - `config`: Layers of configuration: `agentguard.toml` (`[defaults]`, `[agents.NAME]`) and `AGENTGUARD_<OPTION>`
+//! - `bundle`: `agentguard export` and `import`: their options, and where their answers go
+//! - `config`: Layers of configuration: `agentguard.toml` (`[defaults]`, `[agents.NAME]`, `[gc]`) and `AGENTGUARD_<OPTION>`
 //! - `diff`: `agentguard diff`: its options, and where its answer goes
 //! - `dispatch`: From arguments to an exit code
 //! - `explain`: the options of `run` with their values, as the command line's own table has them
+//! - `gc`: `agentguard gc`: its options, what `[gc]` says where they are not given, and where its answer goes
 //! - `generated`: Completions, man pages and the JSON Schema, rendered from the code
 //! - `layered`: The value of one option: what was typed, else what the strongest layer of configuration says
 //! - `limits`: The options that limit a run: budgets, and after which failures it is tried again

@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::breaker::BreakerArgs;
+use super::bundle::{ExportArgs, ImportArgs};
 use super::diff::DiffArgs;
+use super::gc::GcArgs;
 use super::prices::PricesArgs;
 
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
@@ -70,6 +72,10 @@ pub enum Command {
     Undo(DecideArgs),
     /// Show what a run changed, as a patch; with two runs, how they differ
     Diff(DiffArgs),
+    /// Put runs, with all that a replay needs, into a portable file
+    Export(ExportArgs),
+    /// Take runs from bundles into this project's log, to be shown and replayed here
+    Import(ImportArgs),
     /// See which agents are broken, close their circuit breakers or open them
     Breaker(BreakerArgs),
     /// See what model calls are reckoned to cost, or take a newer table of prices over
@@ -79,6 +85,8 @@ pub enum Command {
         after_long_help = "Examples:\n  agentguard recover\n\nExits with 1 if something could not be recovered; `run` and `replay` recover by themselves."
     )]
     Recover,
+    /// Remove what is kept no longer: old runs, what only they relied on, remains
+    Gc(GcArgs),
     /// Check the log's chain, the run directories and the snapshots; repair nothing
     #[command(after_long_help = "Examples:\n  agentguard fsck\n\nExits with 1 if there is a problem.")]
     Fsck,
@@ -343,6 +351,7 @@ Examples:
   agentguard replay @failed               (the newest failed one)
   agentguard replay 7f3a91c2 -- ./fixed-agent --to '{staging}'
   agentguard replay 7f3a91c2 --commit     (publish the result if the gate accepts it)
+  agentguard replay run.tar.zst           (a bundle: imported into this project, then replayed in it)
 
 The run is given the recorded arguments, working directory, environment values, standard input and frozen inputs
 ($AGENTGUARD_INPUTS, {inputs}); paths outside of those are read as they are today.
@@ -350,7 +359,7 @@ The run is given the recorded arguments, working directory, environment values, 
 Exits with 0 if status, exit code and outputs are reproduced, 1 if they diverge; with another command after -- or with
 --commit, as `run` does.")]
 pub struct ReplayArgs {
-    /// Run id, a unique prefix or suffix of one, @ (newest), @-1, @failed
+    /// Run id, a unique prefix or suffix of one, @ (newest), @-1, @failed; or a bundle's file
     #[arg(value_name = "RUN")]
     pub run: String,
     /// Publish the result if the gate accepts it

@@ -1,4 +1,4 @@
-//! Layers of configuration: `agentguard.toml` (`[defaults]`, `[agents.NAME]`) and `AGENTGUARD_<OPTION>`.
+//! Layers of configuration: `agentguard.toml` (`[defaults]`, `[agents.NAME]`, `[gc]`) and `AGENTGUARD_<OPTION>`.
 //!
 //! A layer is a table of option names to values as typed; what the values mean is decided in one place (`settings`),
 //! whatever layer they come from. An unknown key is an error that names the nearest known one.
@@ -75,7 +75,10 @@ pub const KEYS: [&str; 56] = [
 ];
 
 /// Tables that a configuration file may have.
-const TABLES: [&str; 4] = ["defaults", "agents", "prices", "budget"];
+const TABLES: [&str; 5] = ["defaults", "agents", "prices", "budget", "gc"];
+
+/// Options of `gc` that may stand in `[gc]`.
+pub const GC_KEYS: [&str; 5] = ["keep-days", "keep-runs", "max-size", "keep-failed-days", "log-segment"];
 
 /// Where a value comes from, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +107,7 @@ pub struct ConfigFile {
     agents: Table,
     prices: Table,
     budget: Table,
+    gc: Table,
 }
 
 impl ConfigFile {
@@ -127,17 +131,19 @@ impl ConfigFile {
         let agents = take(&mut table, "agents")?;
         let prices = take(&mut table, "prices")?;
         let budget = take(&mut table, "budget")?;
+        let gc = take(&mut table, "gc")?;
         if let Some(unknown) = table.keys().next() {
             bail!("{path:?}: unknown table `{unknown}`{}", suggestion(unknown, &TABLES));
         }
         check_keys(&budget, &["daily_usd"]).with_context(|| format!("{path:?}, [budget]"))?;
         check_keys(&defaults, &KEYS).with_context(|| format!("{path:?}, [defaults]"))?;
+        check_keys(&gc, &GC_KEYS).with_context(|| format!("{path:?}, [gc]"))?;
         for (name, agent) in &agents {
             let Value::Table(agent) = agent else { bail!("{path:?}: `agents.{name}` must be a table") };
             let known: Vec<&str> = KEYS.iter().copied().chain(["command", "daily_usd"]).collect();
             check_keys(agent, &known).with_context(|| format!("{path:?}, [agents.{name}]"))?;
         }
-        Ok(Self { path, defaults, agents, prices, budget })
+        Ok(Self { path, defaults, agents, prices, budget, gc })
     }
 
     /// The layers for an agent, strongest first.
@@ -151,6 +157,11 @@ impl ConfigFile {
             .chain([("defaults".to_owned(), self.defaults.clone())])
             .map(|(table, values)| Layer { origin: self.origin(&table), values })
             .collect()
+    }
+
+    /// What `[gc]` says.
+    pub fn gc(&self) -> Layer {
+        Layer { origin: self.origin("gc"), values: self.gc.clone() }
     }
 
     /// `agent` of `[defaults]`.

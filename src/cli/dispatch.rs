@@ -33,8 +33,10 @@ use crate::sys::host;
 
 use super::args::{Cli, Command, DecideArgs, LogArgs, LogFormat, ManifestSide, ReplayArgs, RunArgs, ShowArgs, When};
 use super::breaker::breaker_command;
+use super::bundle::{export_command, import_command};
 use super::diff::diff_command;
 use super::explain::explain_command;
+use super::gc::gc_command;
 use super::generated;
 use super::prices::prices_command;
 use super::progress::Shown;
@@ -119,9 +121,12 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Apply(args) => decide_command(args, Purpose::Apply, state_dir, &mut out),
         Command::Discard(args) => decide_command(args, Purpose::Discard, state_dir, &mut out),
         Command::Undo(args) => decide_command(args, Purpose::Undo, state_dir, &mut out),
+        Command::Export(args) => export_command(args, state_dir, &mut out),
+        Command::Import(args) => import_command(&args, state_dir, &mut out),
         Command::Breaker(args) => breaker_command(args, state_dir, cli.color, &mut out),
         Command::Prices(args) => prices_command(args, state_dir, cli.color, &mut out),
         Command::Recover => health(recover::recover(&surroundings(state_dir)?, &mut out)?, &mut out),
+        Command::Gc(args) => gc_command(&args, state_dir, &mut out),
         Command::Fsck => health(fsck::fsck(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Doctor => health(doctor::doctor(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Demo => {
@@ -143,7 +148,7 @@ fn print_through(out: &mut dyn Write, bytes: &[u8]) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn health(health: Health, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+pub(super) fn health(health: Health, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     unless_closed(out.flush()).context("cannot write to standard output")?;
     Ok(match health {
         Health::Well => ExitCode::SUCCESS,

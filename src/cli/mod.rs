@@ -2,10 +2,12 @@
 
 pub mod args;
 pub mod breaker;
+pub mod bundle;
 pub mod config;
 pub mod diff;
 pub mod dispatch;
 pub mod explain;
+pub mod gc;
 pub mod generated;
 mod layered;
 mod limits;

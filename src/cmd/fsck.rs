@@ -23,7 +23,8 @@ use super::replay::check_stdin;
 pub fn fsck(at: &Surroundings, out: &mut dyn Write) -> anyhow::Result<Health> {
     let state = StateDir::open(&at.state)?;
     let mut problems = Vec::new();
-    let checked = RunLog::at(state.path()).check(&mut |problem| problems.push(format!("runs.jsonl: {problem}")))?;
+    let log = RunLog::at(state.path());
+    let checked = log.check(&mut |problem| problems.push(log.describe(&problem)))?;
     let runs = check_runs(&state, &mut problems);
     let store = SnapshotStore::at(state.path());
     problems.extend(store.check().into_iter().map(|problem| format!("{}: {}", problem.path.display(), problem.what)));

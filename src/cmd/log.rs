@@ -99,8 +99,9 @@ pub fn log(log: &RunLog, request: &LogRequest, out: &mut dyn Write, warn: &mut d
             }
             Err(damage) => {
                 answer.damaged += 1;
-                let path = escape(log.path().as_os_str().as_encoded_bytes());
-                unless_closed(writeln!(warn, "{path}: {damage}"))?;
+                let place = log.locate(damage.offset);
+                let path = escape(place.path.as_os_str().as_encoded_bytes());
+                unless_closed(writeln!(warn, "{path}: {}", Damage { offset: place.offset, ..damage }))?;
             }
         }
     }

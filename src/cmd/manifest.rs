@@ -41,7 +41,7 @@ pub enum Stream {
 
 /// Prints a captured stream, byte for byte; a line says how much was not kept, if anything was not.
 pub fn stream(state: &StateDir, run_id: RunId, which: Stream, out: &mut dyn Write) -> anyhow::Result<()> {
-    let dir = RunDir::of(state, run_id);
+    let dir = kept(state, run_id)?;
     let name = match which {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
@@ -57,6 +57,15 @@ pub fn stream(state: &StateDir, run_id: RunId, which: Stream, out: &mut dyn Writ
     }
 }
 
+/// The directory of a run of the log, if it is there.
+fn kept(state: &StateDir, run_id: RunId) -> anyhow::Result<RunDir> {
+    let dir = RunDir::of(state, run_id);
+    if !dir.exists() {
+        bail!("run {run_id} is in the log and its directory {:?} is gone (`gc` removes old ones)", dir.path());
+    }
+    Ok(dir)
+}
+
 /// What is known of one side.
 enum Listed {
     /// Trees.
@@ -67,7 +76,7 @@ enum Listed {
 
 /// The manifest of one side; `None` if the run has none.
 fn load(state: &StateDir, run_id: RunId, side: Side) -> anyhow::Result<Option<Listed>> {
-    let dir = RunDir::of(state, run_id);
+    let dir = kept(state, run_id)?;
     match side {
         Side::Inputs => {
             let Some(snapshot) = snapshot_of(state, run_id)? else { return Ok(None) };

@@ -12,7 +12,10 @@ use crate::model::change::ChangedPath;
 use crate::model::event::{Event, SnapshotRef};
 use crate::model::spec::{InputSource, PublishPolicy, RunSpec};
 use crate::model::{Digest, EntryKind, RunId, RunRecord, Text};
+use crate::rules::redact::REDACTED;
+use crate::rules::relocate::relocate;
 use crate::rules::reproduction::{Comparison, compare, compare_paths};
+use crate::rules::run_ref::RunRef;
 use crate::run::begin::{NewRun, Touched};
 use crate::run::day_budget;
 use crate::run::driver::{Connections, drive};
@@ -21,8 +24,10 @@ use crate::run::recover::recover;
 use crate::run::resolve::Surroundings;
 use crate::run::settle::Finished;
 use crate::run::stdin::StdinPlan;
+use crate::store::bundle::{DEFAULT_LIMIT, IMPORTED_NAME};
 use crate::store::change_set;
 use crate::store::journal;
+use crate::store::kept;
 use crate::store::log::RunLog;
 use crate::store::outputs;
 use crate::store::run_dir::BASE_NAME;
@@ -33,6 +38,7 @@ use crate::sys::copy_tree::copy_tree;
 use crate::sys::relay::Passing;
 use crate::sys::walk::Access;
 
+use super::import::import_file;
 use super::render;
 use super::run::{parent_run, report_recovered};
 use super::run_choice::choose;
@@ -63,20 +69,31 @@ pub struct Replayed {
 
 /// Replays a run.
 pub fn replay(request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::Result<Replayed> {
-    let state = StateDir::open(&request.at.state)?;
+    let bundle = named_bundle(&request.run);
+    let state = match bundle {
+        Some(_) => StateDir::open_or_create(&request.at.state)?,
+        None => StateDir::open(&request.at.state)?,
+    };
     report_recovered(&recover(&state), progress);
+    let run = bundle.map_or_else(|| Ok(request.run.clone()), |file| run_of(&state, file))?;
+    // Until this run's own directory names the snapshot, nothing but this lock keeps it.
+    let relying = kept::rely(&state).with_context(|| format!("cannot lock {:?}", state.path()))?;
     let log = RunLog::at(state.path());
-    let original = choose(&log, &request.run)?.record().with_context(|| format!("cannot read {:?}", log.path()))?;
+    let original = choose(&log, &run)?.record().with_context(|| format!("cannot read {:?}", log.path()))?;
     let dir = RunDir::of(&state, original.run_id);
     if !dir.exists() {
         bail!(
-            "run {} is in the log and its directory {:?} is gone: it cannot be replayed",
+            "run {} is in the log and its directory {:?} is gone (`gc` removes old ones): it cannot be replayed",
             original.run_id,
             dir.path()
         );
     }
-    let recorded = dir.read_spec()?;
+    let mut recorded = dir.read_spec()?;
     let journal = journal::read(&dir.journal())?;
+    if dir.join(IMPORTED_NAME).exists() {
+        move_here(&mut recorded, &request.at.project, progress)?;
+    }
+    refuse_redacted(&recorded, request, progress)?;
     let mut spec = respecify(&recorded, original.run_id, &journal, request)?;
     warn_about_environment(&recorded, progress);
     check_stdin(&dir, &journal)?;
@@ -84,11 +101,64 @@ pub fn replay(request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::
     let connect = |own: &RunDir| {
         lay_out_base(&dir, own)?;
         let stdin = lay_out_stdin(&dir.join("stdin"), own)?;
+        drop(relying);
         Ok(Connections { stdin, stdout: Passing::ToStdout, stderr: Passing::ToStderr })
     };
     let finished = drive(&state, NewRun::mint(Touched::Something), spec, connect, progress)?;
     let comparison = compare_runs(&state, &original, &finished.record)?;
     Ok(Replayed { finished, original: original.run_id, comparison })
+}
+
+/// The bundle that stands where a run is named, if it is one: what names a run is no file.
+fn named_bundle(text: &str) -> Option<&Path> {
+    (text.parse::<RunRef>().is_err() && Path::new(text).is_file()).then(|| Path::new(text))
+}
+
+/// Imports a bundle of one run and names it.
+fn run_of(state: &StateDir, file: &Path) -> anyhow::Result<String> {
+    let imported = import_file(state, file, DEFAULT_LIMIT)?;
+    let runs: Vec<RunId> = imported.new.into_iter().chain(imported.same).collect();
+    match &runs[..] {
+        [run] => Ok(run.to_string()),
+        runs => {
+            let ids: Vec<String> = runs.iter().map(|run| format!("\n  agentguard replay {run}")).collect();
+            bail!("{file:?} held {} runs, which are imported now: replay one of them{}", runs.len(), ids.concat())
+        }
+    }
+}
+
+/// An imported run is replayed in the project that one is in: the one it was recorded in is elsewhere.
+fn move_here(recorded: &mut RunSpec, project: &Path, progress: &Arc<dyn Progress>) -> anyhow::Result<()> {
+    let there = recorded.project.clone();
+    relocate(recorded, project);
+    if let Some(workspace) = recorded.workspace.as_ref().filter(|workspace| !workspace.path.as_path().is_dir()) {
+        let path = workspace.path.as_path();
+        bail!(
+            "the run's workspace would be {path:?} here, which is no directory: make it, or start in another project"
+        );
+    }
+    // A workspace brings its own directories along.
+    if recorded.workspace.is_none() && !recorded.cwd.as_path().is_dir() {
+        recorded.cwd = recorded.project.clone();
+    }
+    let (there, here) = (render::escape(&there.0), render::escape(project.as_os_str().as_encoded_bytes()));
+    progress
+        .warn(Warning(format!("imported: recorded in {there}, replayed in {here}, with today's HOME, PATH and SHELL")));
+    Ok(())
+}
+
+/// Secrets do not travel: whoever replays gives them anew.
+fn refuse_redacted(recorded: &RunSpec, request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::Result<()> {
+    let has_gap = |text: &Text| memchr::memmem::find(&text.0, REDACTED.as_bytes()).is_some();
+    if request.command.is_empty() && recorded.command.iter().any(has_gap) {
+        let command = render::shell_quote(&recorded.command);
+        bail!("the recorded command lost its secrets when it was exported: give it anew after --\n  {command}");
+    }
+    if recorded.gate.verify.iter().any(has_gap) {
+        let words = "a recorded verify command lost its secrets when it was exported: it may judge otherwise here";
+        progress.warn(Warning(words.to_owned()));
+    }
+    Ok(())
 }
 
 /// The recorded specification, with the recorded snapshot as its inputs.

@@ -1,7 +1,8 @@
-//! Redaction of argument vectors for the log: known key shapes anywhere in an argument, URL userinfo, and the
-//! values of options and variables whose names say that they are secret.
+//! Redaction of argument vectors for the log, and of whatever leaves in a bundle: known key shapes anywhere in a text, URL
+//! userinfo, private keys, and the values of options and variables whose names say that they are secret.
 //!
-//! A safety net, not a vault: the exact arguments stay in the run directory, which only the user can read.
+//! A safety net, not a vault: the exact arguments stay in the run directory, which only the user can read. The time is
+//! linear in the text, whatever stands in it: agents print it.
 
 use crate::model::text::Text;
 
@@ -9,7 +10,7 @@ use crate::model::text::Text;
 pub const REDACTED: &str = "[redacted]";
 
 /// Prefixes of well-known tokens, and the fewest characters that must follow.
-const TOKEN_PREFIXES: [(&[u8], usize); 16] = [
+const TOKEN_PREFIXES: [(&[u8], usize); 25] = [
     (b"sk-", 16),
     (b"sk_live_", 10),
     (b"sk_test_", 10),
@@ -26,7 +27,19 @@ const TOKEN_PREFIXES: [(&[u8], usize); 16] = [
     (b"ASIA", 16),
     (b"AIza", 30),
     (b"hf_", 20),
+    (b"xoxa-", 10),
+    (b"xoxr-", 10),
+    (b"xapp-", 10),
+    (b"npm_", 20),
+    (b"pypi-", 20),
+    (b"gsk_", 20),
+    (b"xai-", 20),
+    (b"ya29.", 20),
+    (b"AGE-SECRET-KEY-", 20),
 ];
+
+/// How a private key in PEM begins and ends; what kind it is stands between.
+const PEM: (&[u8], &[u8], &[u8]) = (b"-----BEGIN ", b"PRIVATE KEY-----", b"-----END ");
 
 /// Words that make the value of an option or variable secret.
 const SECRET_NAMES: [&str; 5] = ["key", "token", "secret", "password", "passwd"];
@@ -49,8 +62,28 @@ pub fn redact_command(command: &[Text]) -> Vec<Text> {
 
 /// One text (an argument, a shell command) with its secrets replaced.
 pub fn redact_text(text: &Text) -> Text {
-    let named = redact_assignments(&text.0);
-    Text(redact_tokens(&redact_userinfo(&named)))
+    Text(redact_bytes(&text.0, &mut Vec::new()))
+}
+
+/// A text of any length with its secrets replaced; what was replaced is added to `found`.
+pub fn redact_bytes(bytes: &[u8], found: &mut Vec<Vec<u8>>) -> Vec<u8> {
+    let without_keys = redact_pem(bytes);
+    let named = redact_assignments(&without_keys, found);
+    let unowned = redact_userinfo(&named, found);
+    redact_tokens(&unowned, found)
+}
+
+/// The secrets of an argument vector: what [`redact_command`] replaces.
+pub fn secrets_in(command: &[Text]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for (at, (before, after)) in command.iter().zip(redact_command(command)).enumerate() {
+        if after.0 == REDACTED.as_bytes() && at > 0 {
+            found.push(before.0.clone());
+        } else {
+            let _ = redact_bytes(&before.0, &mut found);
+        }
+    }
+    found
 }
 
 fn is_option(argument: &Text) -> bool {
@@ -59,7 +92,7 @@ fn is_option(argument: &Text) -> bool {
 
 /// Whether a word of the name (split at anything but letters and digits) ends like one of the secret words, so that
 /// `--api-key` and `OPENAI_API_KEYS` count and `--keyboard` does not.
-fn is_secret_name(name: &[u8]) -> bool {
+pub fn is_secret_name(name: &[u8]) -> bool {
     name.split(|byte| !byte.is_ascii_alphanumeric()).any(|word| {
         let word = String::from_utf8_lossy(word).to_ascii_lowercase();
         let word = word.strip_suffix('s').unwrap_or(&word);
@@ -81,34 +114,41 @@ fn is_value_byte(byte: u8) -> bool {
     !byte.is_ascii_whitespace() && !matches!(byte, b'"' | b'\'' | b'&' | b';' | b',' | b')')
 }
 
+/// Private keys in PEM, whole.
+fn redact_pem(bytes: &[u8]) -> Vec<u8> {
+    let (begin, kind, end) = PEM;
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = find(rest, begin) {
+        let line = &rest[at + begin.len()..];
+        let head = &line[..line.len().min(64)];
+        let Some(body) = find(head, kind).map(|kind_at| &line[kind_at + kind.len()..]) else {
+            out.extend_from_slice(&rest[..at + begin.len()]);
+            rest = line;
+            continue;
+        };
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(REDACTED.as_bytes());
+        // One that is cut off has no end.
+        let ended = find(body, end).map_or(&[][..], |end_at| &body[end_at + end.len()..]);
+        let tail = &ended[..ended.len().min(64)];
+        rest = find(tail, kind).map_or(ended, |kind_at| &ended[kind_at + kind.len()..]);
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
 /// `NAME=value` and `--name=value`, wherever they stand, where the name is a secret one.
-fn redact_assignments(bytes: &[u8]) -> Vec<u8> {
+fn redact_assignments(bytes: &[u8], found: &mut Vec<Vec<u8>>) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        if bytes[at] == b'=' || bytes[at] == b':' {
-            // In JSON the name ends with its quote: `"api_key": "…"`.
-            let name_end = out.len() - usize::from(out.last().is_some_and(|byte| matches!(byte, b'"' | b'\'')));
-            let name_start = out[..name_end].iter().rposition(|byte| !is_name_byte(*byte)).map_or(0, |last| last + 1);
-            // A header has a space after its colon: `X-Api-Key: …`.
-            let space = usize::from(bytes[at] == b':' && bytes.get(at + 1) == Some(&b' '));
-            let value = &bytes[at + 1 + space..];
-            let quote = value.first().copied().filter(|byte| matches!(byte, b'"' | b'\''));
-            let skip = usize::from(quote.is_some());
-            let length = match quote {
-                Some(quote) => value[1..].iter().position(|byte| *byte == quote).unwrap_or(value.len() - 1),
-                None => value.iter().position(|byte| !is_value_byte(*byte)).unwrap_or(value.len()),
-            };
-            let secret = &value[skip..skip + length];
-            let name = &out[name_start..name_end];
-            let plain = secret.is_empty() || secret.starts_with(b"//") || is_count(name, secret);
-            if is_secret_name(name) && !plain {
-                out.extend_from_slice(&bytes[at..=at + space]);
-                out.extend_from_slice(&value[..skip]);
-                out.extend_from_slice(REDACTED.as_bytes());
-                at += 1 + space + skip + length;
-                continue;
-            }
+        if let Some((kept, secret)) = assigned_at(bytes, at, &out) {
+            out.extend_from_slice(&bytes[at..at + kept]);
+            out.extend_from_slice(REDACTED.as_bytes());
+            found.push(bytes[at + kept..at + kept + secret].to_vec());
+            at += kept + secret;
+            continue;
         }
         out.push(bytes[at]);
         at += 1;
@@ -116,8 +156,36 @@ fn redact_assignments(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Lengths of what is kept and of the secret that follows it, if a value is assigned here to a secret name; `out` ends
+/// with the name.
+fn assigned_at(bytes: &[u8], at: usize, out: &[u8]) -> Option<(usize, usize)> {
+    if !matches!(bytes[at], b'=' | b':') {
+        return None;
+    }
+    // In JSON the name ends with its quote: `"api_key": "…"`.
+    let name_end = out.len() - usize::from(out.last().is_some_and(|byte| matches!(byte, b'"' | b'\'')));
+    let name_start = out[..name_end].iter().rposition(|byte| !is_name_byte(*byte)).map_or(0, |last| last + 1);
+    let name = &out[name_start..name_end];
+    // A header has a space after its colon: `X-Api-Key: …`.
+    let space = usize::from(bytes[at] == b':' && bytes.get(at + 1) == Some(&b' '));
+    let value = &bytes[at + 1 + space..];
+    // Before the value is measured: where nothing is replaced, nothing long may have been looked at.
+    if value.is_empty() || value.starts_with(b"//") || !is_secret_name(name) {
+        return None;
+    }
+    let quote = value.first().copied().filter(|byte| matches!(byte, b'"' | b'\''));
+    let skip = usize::from(quote.is_some());
+    let length = match quote {
+        Some(quote) => value[1..].iter().position(|byte| *byte == quote).unwrap_or(value.len() - 1),
+        None => value.iter().position(|byte| !is_value_byte(*byte)).unwrap_or(value.len()),
+    };
+    let secret = &value[skip..skip + length];
+    let plain = secret.is_empty() || secret.starts_with(b"//") || is_count(name, secret);
+    (!plain).then_some((1 + space + skip, length))
+}
+
 /// `scheme://user:pass@host` loses its userinfo.
-fn redact_userinfo(bytes: &[u8]) -> Vec<u8> {
+fn redact_userinfo(bytes: &[u8], found: &mut Vec<Vec<u8>>) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some(at) = find(rest, b"://") {
@@ -127,6 +195,8 @@ fn redact_userinfo(bytes: &[u8]) -> Vec<u8> {
         let authority = &after[..end.unwrap_or(after.len())];
         if let Some(sign) = authority.iter().rposition(|byte| *byte == b'@') {
             out.extend_from_slice(REDACTED.as_bytes());
+            let user = authority[..sign].iter().position(|byte| *byte == b':');
+            found.extend(user.map(|colon| authority[colon + 1..sign].to_vec()));
             rest = &after[sign..];
         } else {
             rest = after;
@@ -137,16 +207,23 @@ fn redact_userinfo(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Known token shapes, JWTs, and whatever follows `Bearer `.
-fn redact_tokens(bytes: &[u8]) -> Vec<u8> {
+fn redact_tokens(bytes: &[u8], found: &mut Vec<Vec<u8>>) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
+    // Within one run of name bytes there is no JWT further on if there is none here.
+    let mut no_jwt_before = 0;
     while at < bytes.len() {
         let at_start = at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
-        if let Some((kept, secret)) = at_start.then(|| token_at(&bytes[at..])).flatten() {
+        let skipped = at < no_jwt_before && bytes[at..].starts_with(JWT);
+        if let Some((kept, secret)) = (at_start && !skipped).then(|| token_at(&bytes[at..])).flatten() {
             out.extend_from_slice(&bytes[at..at + kept]);
             out.extend_from_slice(REDACTED.as_bytes());
+            found.push(bytes[at + kept..at + kept + secret].to_vec());
             at += kept + secret;
         } else {
+            if at_start && !skipped && bytes[at..].starts_with(JWT) {
+                no_jwt_before = at + name_run(&bytes[at..]);
+            }
             out.push(bytes[at]);
             at += 1;
         }
@@ -154,9 +231,15 @@ fn redact_tokens(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// How a JSON Web Token begins.
+const JWT: &[u8] = b"eyJ";
+
+fn name_run(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| is_name_byte(**byte)).count()
+}
+
 /// Lengths of what is kept and of the secret that follows it, if a token starts here.
 fn token_at(bytes: &[u8]) -> Option<(usize, usize)> {
-    let run = |bytes: &[u8]| bytes.iter().take_while(|byte| is_name_byte(**byte)).count();
     for scheme in [&b"bearer "[..], b"basic "] {
         let kept = scheme.len();
         if bytes.len() > kept && bytes[..kept].eq_ignore_ascii_case(scheme) {
@@ -166,18 +249,18 @@ fn token_at(bytes: &[u8]) -> Option<(usize, usize)> {
             return secret.then_some((kept, length));
         }
     }
-    if bytes.starts_with(b"eyJ") {
-        let length = run(bytes);
+    if bytes.starts_with(JWT) {
+        let length = name_run(bytes);
         let dots = bytes[..length].iter().filter(|byte| **byte == b'.').count();
         return (dots >= 2 && length > 20).then_some((0, length));
     }
     let (prefix, fewest) = TOKEN_PREFIXES.iter().find(|(prefix, _)| bytes.starts_with(prefix))?;
-    let length = run(&bytes[prefix.len()..]);
+    let length = name_run(&bytes[prefix.len()..]);
     (length >= *fewest).then_some((0, prefix.len() + length))
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(bytes, needle)
 }
 
 #[cfg(test)]
@@ -220,6 +303,36 @@ mod tests {
     fn a_password_of_digits_is_a_password() {
         assert_eq!(redacted(&["a", "--password", "12345678"]), "a --password [redacted]");
         assert_eq!(redacted(&["sh", "-c", "PASSWORD=123 x"]), "sh -c PASSWORD=[redacted] x");
+    }
+
+    #[test]
+    fn what_was_replaced_is_told_so_that_it_can_be_looked_for_elsewhere() {
+        let command: Vec<Text> =
+            ["a", "--password", "one-two-three", "TOKEN=four-five-six", "https://me:seven-eight@h/"]
+                .map(Text::from)
+                .into();
+        let found: Vec<String> = secrets_in(&command).iter().map(|one| String::from_utf8_lossy(one).into()).collect();
+        assert_eq!(found, ["one-two-three", "four-five-six", "seven-eight"]);
+    }
+
+    #[test]
+    fn a_private_key_is_replaced_whole_also_where_it_is_cut_off() {
+        let redacted =
+            |text: &str| String::from_utf8_lossy(&redact_bytes(text.as_bytes(), &mut Vec::new())).into_owned();
+        let key = "a -----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbg\n-----END OPENSSH PRIVATE KEY----- z";
+        assert_eq!(redacted(key), "a [redacted] z");
+        assert_eq!(redacted("a -----BEGIN PRIVATE KEY-----\nb3Blbg"), "a [redacted]");
+        let certificate = "-----BEGIN CERTIFICATE-----\nb3Blbg\n-----END CERTIFICATE-----";
+        assert_eq!(redacted(certificate), certificate);
+    }
+
+    #[test]
+    fn a_long_text_made_to_be_slow_is_not() {
+        // Quadratic, any one of them would take hours.
+        for piece in ["key=", "key://", "a=", "-eyJ", "\"key\":", "://@", "-----BEGIN ", "bearer ", "sk-"] {
+            let text = piece.repeat((2 << 20) / piece.len());
+            assert!(!redact_bytes(text.as_bytes(), &mut Vec::new()).is_empty());
+        }
     }
 
     #[test]

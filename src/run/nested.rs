@@ -15,6 +15,7 @@ use crate::rules::fold::fold;
 use crate::rules::lifecycle::Phase;
 use crate::rules::recovery::supervisor_died;
 use crate::store::journal::Journal;
+use crate::store::kept;
 use crate::store::log::RunLog;
 use crate::store::run_dir::RunDir;
 use crate::store::state_dir::StateDir;
@@ -30,6 +31,8 @@ pub(super) fn adopt(state: &StateDir, nested: &Path, parent: RunId) -> io::Resul
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
         Err(error) => return Err(error),
     };
+    // Until their directories are here too, nothing says that these contents are needed.
+    let _relying = kept::rely(state)?;
     adopt_contents(state, nested)?;
     let mut found: Vec<RunId> = runs
         .flatten()

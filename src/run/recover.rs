@@ -10,6 +10,7 @@ use crate::model::spec::OutputTarget;
 use crate::rules::fold::fold;
 use crate::rules::lifecycle::Phase;
 use crate::rules::recovery::{Recovery, decide, purpose_of, supervisor_died};
+use crate::store::bundle;
 use crate::store::change_set;
 use crate::store::journal::Journal;
 use crate::store::log::RunLog;
@@ -57,6 +58,9 @@ pub enum Outcome {
 pub fn recover(state: &StateDir) -> Vec<Recovered> {
     let Ok(marks) = std::fs::read_dir(state.live()) else { return Vec::new() };
     let mut recovered = Vec::new();
+    if let Err(error) = bundle::settle(state) {
+        recovered.push(Recovered { run: "import".to_owned(), what: Outcome::Stuck(chain(&error)) });
+    }
     let mut marks: Vec<PathBuf> = marks.flatten().map(|mark| mark.path()).collect();
     marks.sort();
     for mark in marks {

@@ -9,6 +9,7 @@ use crate::model::spec::{InputPolicy, InputRoot, InputSource, RunSpec, Workspace
 use crate::model::{ByteSize, Digest, Text};
 use crate::rules::exit_code::AgentExit;
 use crate::store::ignore::{IgnorePolicy, UserGit};
+use crate::store::kept;
 use crate::store::snapshot::{
     Baseline, CaptureError, CapturePolicy, CaptureProgress, CaptureRoot, Exclude, LoadError, Manifest,
     MaterialiseError, SnapshotStore, Style,
@@ -95,6 +96,11 @@ pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progre
         Ok(inputs) => inputs,
         Err(error) => return Err(life.fail(ErrorKind::SnapshotFailed, &error)),
     };
+    // What the store holds already is relied on from before it is found there until the journal says so.
+    let relying = match kept::rely(&life.state) {
+        Ok(relying) => relying,
+        Err(error) => return Err(life.fail(ErrorKind::SnapshotFailed, &error)),
+    };
     let (destination, shown) = (inputs.clone(), Arc::clone(progress));
     let small = life.spec.workspace.is_none() && is_small(&life.spec.inputs);
     let freezing = Freezing {
@@ -121,6 +127,7 @@ pub async fn take(begun: Begun, signals: &mut Signals, progress: &Arc<dyn Progre
     let Frozen { mut taken, root_listing, baseline, difference } = frozen;
     taken.began = life.spec.workspace.is_some().then_some(began);
     let life = life.note(Event::Snapshotted(taken), "snapshot.taken")?;
+    drop(relying);
     let obstacle =
         obstacle(&life.spec, |uid, gid| baseline.as_ref().map_or(0, |baseline| baseline.foreign_owners(uid, gid)));
     let origin = life.spec.workspace.clone().zip(baseline).map(|(policy, baseline)| Origin {

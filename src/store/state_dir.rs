@@ -4,10 +4,13 @@
 //! .agentguard/
 //!   format        "agentguard-state 1"
 //!   .gitignore    "*"
-//!   runs.jsonl    the run log
+//!   runs.jsonl    the run log; older lines in runs-<n>.jsonl
+//!   acks.jsonl    failures that somebody has acknowledged
 //!   runs/<id>/    one directory per run
 //!   live/<id>     lock files: held by the supervisor of a run that is not settled
 //!   breakers/     what is remembered of agents that failed, and what agents need
+//!   kept.lock     held by `gc` while it removes, and shared by whoever is about to rely on what is kept
+//!   import/       a bundle that is being imported (import.lock is held)
 //!   trash/        displaced trees, removed once their readers have had time
 //!   snapshots/ cache/
 //! ```

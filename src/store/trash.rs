@@ -34,6 +34,11 @@ pub fn slot(state: &StateDir, run: crate::model::RunId, operation: usize) -> Pat
     state.trash().join(format!("{run}-{operation}"))
 }
 
+/// A name for the whole directory of a run: nobody reads it, so it has no grace.
+pub fn run_slot(state: &StateDir, run: crate::model::RunId) -> PathBuf {
+    state.trash().join(format!("{run}-run.{DROPPED}"))
+}
+
 /// Remembers a displaced tree that stays on another filesystem; written before the tree is displaced.
 pub fn remember_elsewhere(slot: &Path, displaced: &Path) -> io::Result<()> {
     let note = slot.with_extension(ELSEWHERE);

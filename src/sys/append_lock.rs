@@ -2,7 +2,7 @@
 //! so there is no stale lock and no pid to guess. The file is kept: to unlink it would let two holders each lock
 //! an inode of their own.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::path::Path;
 #[derive(Debug)]
 #[must_use = "the lock is released when this is dropped"]
 pub struct AppendLock {
-    _file: File,
+    file: File,
 }
 
 impl AppendLock {
@@ -19,7 +19,24 @@ impl AppendLock {
     pub fn exclusive(path: &Path) -> io::Result<Self> {
         let file = open(OpenOptions::new().write(true).create(true).truncate(false), path)?;
         uninterrupted(|| file.lock())?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// The same without waiting; `None` while somebody holds it.
+    pub fn try_exclusive(path: &Path) -> io::Result<Option<Self>> {
+        let file = open(OpenOptions::new().write(true).create(true).truncate(false), path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Waits until nobody holds the lock exclusively; creates the file where it is missing.
+    pub fn shared_made(path: &Path) -> io::Result<Self> {
+        let file = open(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
+        uninterrupted(|| file.lock_shared())?;
+        Ok(Self { file })
     }
 
     /// Waits until nobody holds the lock exclusively; `None` where the file is missing, so that nobody can.
@@ -29,7 +46,14 @@ impl AppendLock {
             opened => opened?,
         };
         uninterrupted(|| file.lock_shared())?;
-        Ok(Some(Self { _file: file }))
+        Ok(Some(Self { file }))
+    }
+}
+
+impl Drop for AppendLock {
+    /// Unlocked, not only closed: a process that was forked meanwhile has the descriptor too.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 

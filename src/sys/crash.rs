@@ -16,7 +16,7 @@ use rustix::process::{Signal, getpid, kill_process};
 pub const VARIABLE: &str = "AGENTGUARD_FAULT";
 
 /// Every point, in the order a run passes them.
-pub const POINTS: [&str; 32] = [
+pub const POINTS: [&str; 42] = [
     "run.marked",
     "run.started",
     "snapshot.begun",
@@ -49,6 +49,16 @@ pub const POINTS: [&str; 32] = [
     "log.appended",
     "settle.recorded",
     "settle.swept",
+    "log.rotating",
+    "log.rotated",
+    "gc.marked",
+    "gc.run_moved",
+    "gc.runs_moved",
+    "gc.swept",
+    "import.verified",
+    "import.intended",
+    "import.placed",
+    "import.logged",
 ];
 
 struct Armed {

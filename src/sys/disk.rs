@@ -31,6 +31,12 @@ pub fn amount(top: &Path) -> Amount {
     amount
 }
 
+/// What a tree takes on the disk, as far as it can be read; what stands under several names is counted under each.
+pub fn taken(top: &Path) -> u64 {
+    let entries = walkdir::WalkDir::new(top).into_iter().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum()
+}
+
 /// Bytes that an ordinary user may still write on the filesystem of `path`.
 pub fn free(path: &Path) -> io::Result<u64> {
     let found = rustix::fs::statvfs(path)?;

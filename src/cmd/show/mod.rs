@@ -41,8 +41,8 @@ pub fn show(state_dir: &Path, request: &ShowRequest, out: &mut dyn Write) -> any
         ShowWhat::Summary(paint) => {
             let record = line.record().with_context(|| format!("read {}", log.path().display()))?;
             let inside = inside::tree(&log, &line, &record)?;
-            let (log_path, offset) = (log.path(), line.offset);
-            summary::Page { record: &record, inside: &inside, paint, state_dir, log_path, offset }.text()
+            let place = log.locate(line.offset);
+            summary::Page { record: &record, inside: &inside, paint, state_dir, place: &place }.text()
         }
         // From the stored bytes, so that a field of a newer version is not lost.
         ShowWhat::Json => indent_json(&line.bytes)

@@ -12,7 +12,9 @@ use crate::cmd::render::{
 use crate::model::record::Mode;
 use crate::model::{Digest, RunRecord, Text};
 use crate::rules::standing::{Standing, standing};
+use crate::store::bundle::IMPORTED_NAME;
 use crate::store::journal;
+use crate::store::log::Place;
 
 /// How much of a failed verify command's output is shown.
 const LOG_LINES: usize = 10;
@@ -25,9 +27,8 @@ pub(super) struct Page<'a> {
     pub(super) inside: &'a [String],
     pub(super) paint: Paint,
     pub(super) state_dir: &'a Path,
-    pub(super) log_path: &'a Path,
-    /// Where the record's line begins in the log.
-    pub(super) offset: u64,
+    /// Where the record's line begins.
+    pub(super) place: &'a Place,
 }
 
 impl Page<'_> {
@@ -88,7 +89,13 @@ impl Page<'_> {
         fact(text, "cost", &format!("{}{}", cost(run.cost_usd), source.or(unpriced).unwrap_or_default()));
         fact(text, "inputs", &hash(run.input_hash));
         fact(text, "outputs", &hash(run.output_hash));
-        if run.mode == Mode::Workspace {
+        if !self.is_kept() {
+            fact(
+                text,
+                "kept",
+                "no: its directory is gone (`gc` removes old ones), and with it replay, diff and output",
+            );
+        } else if run.mode == Mode::Workspace {
             fact(text, "changes", &format!("agentguard diff {}", run.run_id.short()));
         }
         if let Some(drift) = run.input_drift.as_ref().filter(|drift| drift.count > 0) {
@@ -96,6 +103,10 @@ impl Page<'_> {
         }
         count_fact(text, "discarded", run.discarded, "files written where nothing is kept");
         count_fact(text, "leaked", run.leaked_processes, "processes outlived the agent and were killed");
+    }
+
+    fn is_kept(&self) -> bool {
+        self.state_dir.join("runs").join(self.record.run_id.to_string()).exists()
     }
 
     fn attempts(&self, text: &mut String) {
@@ -178,8 +189,9 @@ impl Page<'_> {
             ),
         );
         git(run).iter().for_each(|git| fact(text, "git", git));
-        let path = escape(self.log_path.as_os_str().as_encoded_bytes());
-        fact(text, "log", &format!("byte {} of {path}", self.offset));
+        let path = escape(self.place.path.as_os_str().as_encoded_bytes());
+        fact(text, "log", &format!("byte {} of {path}", self.place.offset));
+        imported(self.state_dir, run).iter().for_each(|from| fact(text, "imported", from));
         fact(text, "prev", &hash(run.prev));
     }
 
@@ -213,6 +225,17 @@ fn standing_of(state_dir: &Path, run: &RunRecord) -> Option<String> {
         Standing::Undone(time) => Some(format!("taken back {}", local_time(time))),
         Standing::Unsettled | Standing::Replaced | Standing::Over(_) => None,
     }
+}
+
+/// Where an imported run was recorded.
+fn imported(state_dir: &Path, run: &RunRecord) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Imported {
+        project: Text,
+    }
+    let path = state_dir.join("runs").join(run.run_id.to_string()).join(IMPORTED_NAME);
+    let imported: Imported = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    Some(format!("recorded in {} on {}", escape(&imported.project.0), escape(&run.host.0)))
 }
 
 fn section(text: &mut String, name: &str) {

@@ -15,6 +15,7 @@ use crate::run::ended::{Ended, Life, Stage};
 use crate::run::seal::sealing_policy;
 use crate::store::change_set::output_hash;
 use crate::store::journal::{Journal, JournalError};
+use crate::store::kept;
 use crate::store::run_dir::{Alive, RunDir, RunDirError};
 use crate::store::snapshot::{LoadError, SnapshotStore, hash_roots};
 use crate::store::staged::{Began, compare};
@@ -197,8 +198,14 @@ fn take_up(
     may: impl FnOnce(Standing) -> Result<(), String>,
 ) -> Result<Life, DecideError> {
     let dir = RunDir::of(state, run_id);
+    // From here until the mark is there, nothing but this lock keeps the directory.
+    let directory = |source| {
+        let source = RunDirError::Io { step: "cannot lock", path: state.path().to_path_buf(), source };
+        DecideError::Directory { run_id, source }
+    };
+    let _relying = kept::rely(state).map_err(directory)?;
     if !dir.exists() {
-        let why = "is in the log and its directory is gone".to_owned();
+        let why = "is in the log and its directory is gone (`gc` removes old ones)".to_owned();
         return Err(DecideError::Standing { run_id, why });
     }
     let alive = Alive::mark(state, run_id).map_err(|source| DecideError::Directory { run_id, source })?;

@@ -105,6 +105,24 @@ impl RunLog {
         Ok(Appended { repaired })
     }
 
+    /// Adds those of the records whose run has no line yet, with one write, durable on return: all of them or none, as far as
+    /// a crash goes; a power cut may leave the first of them.
+    pub fn append_missing(&self, records: &mut [RunRecord]) -> Result<Appended, AppendError> {
+        let read = |error: super::ReadError| AppendError::Open { path: error.path, source: error.source };
+        let (file, repaired) = {
+            let _lock = AppendLock::exclusive(&self.lock_path).map_err(failed!(Lock, self.lock_path))?;
+            let mut missing = Vec::new();
+            for record in records {
+                if !self.contains(&record.run_id).map_err(read)? {
+                    missing.push((unchained(record)?, record));
+                }
+            }
+            self.append_all_locked(missing)?
+        };
+        file.sync_data().map_err(failed!(Flush, self.path))?;
+        Ok(Appended { repaired })
+    }
+
     /// Sets disk space aside past the end of the log, so that the record of a run that fills the disk still fits.
     /// Best effort, as the filesystem can; called before the agent starts.
     pub fn reserve(&self) {
@@ -113,7 +131,19 @@ impl RunLog {
         }
     }
 
-    fn append_locked(&self, record: &mut RunRecord, mut line: Vec<u8>) -> Result<(File, Option<PathBuf>), AppendError> {
+    /// What the first line of a new file follows: the last line of the newest closed segment.
+    fn last_of_segments(&self) -> io::Result<Option<Digest>> {
+        let Some((_, path)) = self.closed()?.pop() else { return Ok(None) };
+        let file = File::open(path)?;
+        let tail = tail::inspect(&file, file.metadata()?.len())?;
+        Ok(tail.last.map(|last| line_hash(&last.bytes)))
+    }
+
+    fn append_locked(&self, record: &mut RunRecord, line: Vec<u8>) -> Result<(File, Option<PathBuf>), AppendError> {
+        self.append_all_locked(vec![(line, record)])
+    }
+
+    fn append_all_locked(&self, lines: Vec<(Vec<u8>, &mut RunRecord)>) -> Result<(File, Option<PathBuf>), AppendError> {
         // Opened under the lock: whoever replaces the log by another file holds it too.
         let file = append_file::open(&self.path).map_err(failed!(Open, self.path))?;
         let len = file.metadata().map_err(failed!(Open, self.path))?.len();
@@ -127,10 +157,21 @@ impl RunLog {
             // Before the first line, so that no later writer can rely on a name that a power cut takes away.
             File::open(&self.state_dir).and_then(|dir| dir.sync_all()).map_err(failed!(Flush, self.state_dir))?;
         }
-        let prev = tail.last.map(|last| line_hash(&last.bytes));
-        chain(&mut line, prev);
-        append_file::append_whole(&file, &line, tail.sound_len).map_err(failed!(Write, self.path))?;
-        record.prev = prev;
+        let mut prev = match tail.last {
+            Some(last) => Some(line_hash(&last.bytes)),
+            None => self.last_of_segments().map_err(failed!(Open, self.path))?,
+        };
+        let (mut bytes, mut chained) = (Vec::new(), Vec::with_capacity(lines.len()));
+        for (mut line, record) in lines {
+            chain(&mut line, prev);
+            chained.push((record, prev));
+            prev = Some(Digest(Sha256::digest(&line).into()));
+            bytes.append(&mut line);
+        }
+        append_file::append_whole(&file, &bytes, tail.sound_len).map_err(failed!(Write, self.path))?;
+        for (record, prev) in chained {
+            record.prev = prev;
+        }
         Ok((file, repaired))
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
+use super::segments::Segment;
 use super::{Line, ReadError, RunLog};
 
 /// First read from the end: holds the twenty newest lines of a usual log.
@@ -14,23 +15,41 @@ const FIRST_CHUNK: usize = 1 << 15;
 #[derive(Debug)]
 pub struct NewestFirst {
     path: PathBuf,
-    lines: Option<Backward>,
+    /// Files that were not read yet, the next one last.
+    segments: Vec<Segment>,
+    lines: Option<(u64, Backward)>,
 }
 
 impl RunLog {
     /// The whole lines that are in the log now, newest first, read in chunks from the end; none where there is no
     /// log. A last line without its newline is being written, or torn, and is not given.
     pub fn newest_first(&self) -> Result<NewestFirst, ReadError> {
-        let lines = self.open_whole_lines()?.map(|(file, end)| Backward::new(file, end));
-        Ok(NewestFirst { path: self.path.clone(), lines })
+        Ok(NewestFirst { path: self.path().to_path_buf(), segments: self.segments()?, lines: None })
+    }
+
+    /// The same for the lines before one of them.
+    pub fn before(&self, line: &Line) -> Result<NewestFirst, ReadError> {
+        let mut segments = self.segments()?;
+        segments.retain(|segment| segment.base < line.offset);
+        if let Some(last) = segments.last_mut() {
+            last.whole = last.whole.min(line.offset - last.base);
+        }
+        Ok(NewestFirst { path: self.path().to_path_buf(), segments, lines: None })
     }
 }
 
-impl RunLog {
-    /// The same for the lines before one of them.
-    pub fn before(&self, line: &Line) -> Result<NewestFirst, ReadError> {
-        let lines = self.open_whole_lines()?.map(|(file, end)| Backward::new(file, end.min(line.offset)));
-        Ok(NewestFirst { path: self.path.clone(), lines })
+impl NewestFirst {
+    fn next_line(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            if let Some((base, lines)) = &mut self.lines
+                && let Some(line) = lines.next_line()?
+            {
+                return Ok(Some(Line { offset: *base + line.offset, ..line }));
+            }
+            let Some(next) = self.segments.pop() else { return Ok(None) };
+            self.path = next.path;
+            self.lines = Some((next.base, Backward::new(next.file, next.whole)));
+        }
     }
 }
 
@@ -38,8 +57,7 @@ impl Iterator for NewestFirst {
     type Item = Result<Line, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let line = self.lines.as_mut()?.next_line().transpose()?;
-        Some(line.map_err(ReadError::at(&self.path)))
+        self.next_line().transpose().map(|line| line.map_err(ReadError::at(&self.path)))
     }
 }
 

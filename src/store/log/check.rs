@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 
 use super::append::line_hash;
+use super::segments::Place;
 use super::{Damage, Line, ReadError, RunLog};
 use crate::model::record::RECORD_SCHEMA;
 use crate::model::{Digest, RunId, RunRecord};
@@ -68,24 +69,48 @@ impl RunLog {
     /// Looks at every line once, oldest first, and reports problems as they are met. Memory: 16 bytes or so for each
     /// line, and the longest line.
     pub fn check(&self, report: &mut dyn FnMut(Problem)) -> Result<Checked, ReadError> {
-        let torn = self.torn_tail()?;
+        let torn = self.torn_tails()?;
         let mut check = Check { report, seen: HashSet::new(), before: None, checked: Checked::default() };
         for line in self.in_order()? {
             check.line(&line?);
         }
-        if let Some(torn) = torn {
+        for torn in torn {
             check.found(torn.offset, torn.kind);
         }
         Ok(check.checked)
     }
 
-    /// The bytes after the last newline. Seen under the lock, so that a line that is being written is not one.
-    fn torn_tail(&self) -> Result<Option<Problem>, ReadError> {
+    /// The bytes after the last newline of each file. Seen under the lock, so that a line that is being written is not
+    /// one.
+    fn torn_tails(&self) -> Result<Vec<Problem>, ReadError> {
         let failed = ReadError::at(&self.lock_path);
         let _lock = AppendLock::shared(&self.lock_path).map_err(failed)?;
-        let Some((_, len)) = self.open_for_reading()? else { return Ok(None) };
-        let whole = self.open_whole_lines()?.map_or(0, |(_, end)| end);
-        Ok((whole < len).then(|| Problem { offset: whole, kind: ProblemKind::TornTail { bytes: len - whole } }))
+        let torn = self.segments()?.into_iter().filter(|segment| segment.whole < segment.len).map(|segment| Problem {
+            offset: segment.base + segment.whole,
+            kind: ProblemKind::TornTail { bytes: segment.len - segment.whole },
+        });
+        Ok(torn.collect())
+    }
+
+    /// A problem in words, with the file that it is in and offsets in that file.
+    pub fn describe(&self, problem: &Problem) -> String {
+        let place = self.locate(problem.offset);
+        let name = |place: &Place| place.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut kind = problem.kind.clone();
+        if let ProblemKind::ChainBroken { previous_offset } = &mut kind {
+            let previous = self.locate(*previous_offset);
+            if previous.path != place.path {
+                return format!(
+                    "{}: the line at byte {} does not follow the last line of {}: one of them was changed, or lines \
+                     between are gone",
+                    name(&place),
+                    place.offset,
+                    name(&previous)
+                );
+            }
+            *previous_offset = previous.offset;
+        }
+        format!("{}: {}", name(&place), Problem { offset: place.offset, kind })
     }
 }
 

@@ -1,10 +1,10 @@
 //! From a reference to the one line it names.
 
-use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use super::scan::{self, Hits};
+use super::segments::Segment;
 use super::{Line, LineHead, NewestFirst, ReadError, RunLog};
 use crate::model::{RunId, Timestamp};
 use crate::rules::run_ref::{RunRef, is_failure};
@@ -62,22 +62,35 @@ impl RunLog {
     }
 
     fn find_id(&self, id: &RunId) -> Result<Option<Line>, ReadError> {
-        let Some((file, end)) = self.open_whole_lines()? else { return Ok(None) };
         let started = Timestamp::from_unix_micros(i64::try_from(id.unix_millis() * 1000).unwrap_or(i64::MAX));
-        scan::find_one(&file, end, &id.to_string(), started)
-            .and_then(|offset| offset.map(|offset| line_at(&file, offset)).transpose())
-            .map_err(ReadError::at(self.path()))
+        let segments = self.segments()?;
+        let text = id.to_string();
+        // Where it should be in each file first: a file is only read through if the clock has jumped.
+        for search in [scan::find_near, scan::find_far] {
+            for segment in segments.iter().rev() {
+                let found = search(&segment.file, segment.whole, &text, started);
+                let line = found.and_then(|offset| offset.map(|offset| line_at(segment, offset)).transpose());
+                if let Some(line) = line.map_err(ReadError::at(&segment.path))? {
+                    return Ok(Some(line));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn find_part(&self, reference: &RunRef) -> Result<Line, FindError> {
         let RunRef::Part(part) = reference else { return Err(self.unknown(reference)) };
-        let Some((file, end)) = self.open_whole_lines()? else { return Err(self.unknown(reference)) };
-        let hits = scan::find_all(&file, end, |id| part.names(id)).map_err(ReadError::at(self.path()))?;
+        let segments = self.segments()?;
+        let mut hits = Hits::default();
+        for segment in &segments {
+            let found = scan::find_all(&segment.file, segment.whole, |id| part.names(id));
+            hits.absorb(&found.map_err(ReadError::at(&segment.path))?, segment.base);
+        }
         match hits.count {
             0 => Err(self.unknown(reference)),
-            1 => Ok(line_at(&file, hits.newest[0]).map_err(ReadError::at(self.path()))?),
+            1 => Ok(line_in(&segments, hits.newest[0]).map_err(ReadError::at(self.path()))?),
             count => {
-                let candidates = candidates(&file, &hits, self.path())?;
+                let candidates = candidates(&segments, &hits, self.path())?;
                 if let Some(id) = the_only_run(&candidates, count) {
                     return self.find_id(&id)?.ok_or_else(|| self.unknown(reference));
                 }
@@ -110,14 +123,21 @@ fn nth(lines: NewestFirst, wanted: impl Fn(&LineHead) -> bool, skip: usize) -> R
     Ok(None)
 }
 
-/// The whole line that begins there.
-fn line_at(file: &File, offset: u64) -> io::Result<Line> {
-    let mut reader = BufReader::new(file.try_clone()?);
+/// The whole line that begins at this byte of a file.
+fn line_at(segment: &Segment, offset: u64) -> io::Result<Line> {
+    let mut reader = BufReader::new(segment.file.try_clone()?);
     reader.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
     reader.by_ref().read_until(b'\n', &mut bytes)?;
     bytes.pop();
-    Ok(Line { offset, bytes })
+    Ok(Line { offset: segment.base + offset, bytes })
+}
+
+/// The whole line that begins at this offset of the log.
+fn line_in(segments: &[Segment], offset: u64) -> io::Result<Line> {
+    let holding = segments.iter().rev().find(|segment| segment.base <= offset);
+    let segment = holding.ok_or(io::ErrorKind::UnexpectedEof)?;
+    line_at(segment, offset - segment.base)
 }
 
 /// The run, where all the lines are of the same one: a duplicate line is for `check` to report.
@@ -127,10 +147,10 @@ fn the_only_run(candidates: &[Candidate], lines: u64) -> Option<RunId> {
     (same == lines).then_some(first)
 }
 
-fn candidates(file: &File, hits: &Hits, path: &Path) -> Result<Vec<Candidate>, ReadError> {
+fn candidates(segments: &[Segment], hits: &Hits, path: &Path) -> Result<Vec<Candidate>, ReadError> {
     let mut runs = Vec::with_capacity(Hits::KEPT);
     for offset in hits.newest.iter().rev() {
-        let line = line_at(file, *offset).map_err(ReadError::at(path))?;
+        let line = line_in(segments, *offset).map_err(ReadError::at(path))?;
         runs.extend(line.head());
     }
     Ok(runs)

@@ -1,4 +1,5 @@
-//! The run log, `runs.jsonl`: one line per ended run, append-only, a hash chain.
+//! The run log, `runs.jsonl`: one line per ended run, append-only, a hash chain. `gc` closes it from time to time: it
+//! becomes the segment `runs-<n>.jsonl`, and the chain goes on in a new file.
 //!
 //! Each line is one `RunRecord` as compact JSON in the contract's field order, `run_id` first and `prev` last.
 //! `prev` is the SHA-256 of the line before, its newline included: `sed -n 7p runs.jsonl | sha256sum` is what line
@@ -12,7 +13,9 @@ mod backward;
 mod check;
 mod find;
 mod read;
+mod rotate;
 mod scan;
+mod segments;
 mod tail;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +25,8 @@ pub use backward::NewestFirst;
 pub use check::{Checked, Problem, ProblemKind};
 pub use find::{Candidate, FindError};
 pub use read::{Damage, InOrder, Line, LineHead, ReadError};
+pub use rotate::Rotated;
+pub use segments::Place;
 
 /// The run log of one state directory. Opens its files anew for each operation, so one value may serve threads.
 #[derive(Clone, Debug)]
@@ -41,7 +46,7 @@ impl RunLog {
         }
     }
 
-    /// Where the log is.
+    /// The file that lines are added to.
     pub fn path(&self) -> &Path {
         &self.path
     }

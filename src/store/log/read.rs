@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{RunLog, backward};
+use super::RunLog;
+use super::segments::Segment;
 use crate::model::breaker::Ending;
 use crate::model::{ErrorClass, RunId, RunRecord, Status, Text, Timestamp};
 
@@ -122,6 +123,8 @@ fn printable(message: &str) -> String {
 #[derive(Debug)]
 pub struct InOrder {
     path: PathBuf,
+    /// Files that were not read yet, the next one last.
+    segments: Vec<Segment>,
     reader: Option<BufReader<Take<File>>>,
     offset: u64,
 }
@@ -129,47 +132,29 @@ pub struct InOrder {
 impl RunLog {
     /// The whole lines that are in the log now, oldest first, one in memory at a time; none where there is no log.
     pub fn in_order(&self) -> Result<InOrder, ReadError> {
-        let reader = self.open_whole_lines()?.map(|(file, len)| BufReader::with_capacity(1 << 18, file.take(len)));
-        Ok(InOrder { path: self.path.clone(), reader, offset: 0 })
-    }
-
-    /// The log and the offset past its last newline; `None` where there is no log yet.
-    pub(super) fn open_whole_lines(&self) -> Result<Option<(File, u64)>, ReadError> {
-        loop {
-            let Some((file, len)) = self.open_for_reading()? else { return Ok(None) };
-            match backward::whole_lines_end(&file, len) {
-                // A writer set a torn tail aside since the length was read.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-                found => return found.map(|end| Some((file, end))).map_err(ReadError::at(&self.path)),
-            }
-        }
-    }
-
-    /// The log and its length.
-    pub(super) fn open_for_reading(&self) -> Result<Option<(File, u64)>, ReadError> {
-        let failed = ReadError::at(&self.path);
-        match File::open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => {
-                let file = opened.map_err(&failed)?;
-                let len = file.metadata().map_err(&failed)?.len();
-                Ok(Some((file, len)))
-            }
-        }
+        let mut segments = self.segments()?;
+        segments.reverse();
+        Ok(InOrder { path: self.path.clone(), segments, reader: None, offset: 0 })
     }
 }
 
 impl InOrder {
     fn read_line(&mut self) -> io::Result<Option<Line>> {
-        let Some(reader) = self.reader.as_mut() else { return Ok(None) };
-        let mut bytes = Vec::new();
-        reader.read_until(b'\n', &mut bytes)?;
-        if bytes.pop() != Some(b'\n') {
-            return Ok(None);
+        loop {
+            if let Some(reader) = self.reader.as_mut() {
+                let mut bytes = Vec::new();
+                reader.read_until(b'\n', &mut bytes)?;
+                if bytes.pop() == Some(b'\n') {
+                    let line = Line { offset: self.offset, bytes };
+                    self.offset = line.end();
+                    return Ok(Some(line));
+                }
+            }
+            let Some(next) = self.segments.pop() else { return Ok(None) };
+            self.offset = next.base;
+            self.path = next.path;
+            self.reader = Some(BufReader::with_capacity(1 << 18, next.file.take(next.whole)));
         }
-        let line = Line { offset: self.offset, bytes };
-        self.offset = line.end();
-        Ok(Some(line))
     }
 }
 

@@ -119,6 +119,13 @@ impl Hits {
     /// How many offsets are kept.
     pub(super) const KEPT: usize = 10;
 
+    /// Adds those of a later file that begins at `base`.
+    pub(super) fn absorb(&mut self, later: &Self, base: u64) {
+        let count = self.count + later.count;
+        later.newest.iter().for_each(|offset| self.add(base + offset));
+        self.count = count;
+    }
+
     fn add(&mut self, offset: u64) {
         self.count += 1;
         if self.newest.len() == Self::KEPT {
@@ -141,19 +148,22 @@ pub(super) fn find_all(file: &File, end: u64, wanted: impl Fn(&[u8]) -> bool + S
     Ok(Hits { count, ..all })
 }
 
-/// A line with exactly this id, which no line can hold that ended before `not_before`.
+/// A line with exactly this id, which no line can hold that ended before `not_before`, where it should be.
 ///
-/// Lines are appended as runs end, so a binary search tells where to begin; clocks jump, and the line of an
-/// interrupted run is written late, so a miss is followed by the part before that.
-pub(super) fn find_one(file: &File, end: u64, id: &str, not_before: Timestamp) -> io::Result<Option<u64>> {
+/// Lines are appended as runs end, so a binary search tells where to begin.
+pub(super) fn find_near(file: &File, end: u64, id: &str, not_before: Timestamp) -> io::Result<Option<u64>> {
+    let likely = first_that_ended_at(file, end, not_before)?;
+    find_in(file, likely..(likely + SEARCHED).min(end), end, id)
+}
+
+/// The same anywhere else: clocks jump, and the line of an interrupted run is written late.
+pub(super) fn find_far(file: &File, end: u64, id: &str, not_before: Timestamp) -> io::Result<Option<u64>> {
     let likely = first_that_ended_at(file, end, not_before)?;
     let near = (likely + SEARCHED).min(end);
-    for range in [likely..near, near..end, 0..likely] {
-        if let Some(offset) = find_in(file, range, end, id)? {
-            return Ok(Some(offset));
-        }
+    match find_in(file, near..end, end, id)? {
+        None => find_in(file, 0..likely, end, id),
+        found => Ok(found),
     }
-    Ok(None)
 }
 
 fn find_in(file: &File, range: Range<u64>, end: u64, id: &str) -> io::Result<Option<u64>> {

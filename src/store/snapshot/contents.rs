@@ -132,6 +132,26 @@ impl<'a> Contents<'a> {
         }
     }
 
+    /// Writes a file entry's content to a stream, hashed on the way; the inner error is the stream's. Of a large content
+    /// that is damaged the stream has had all of it before that is known.
+    pub fn copy_to(&self, entry: &ManifestEntry, out: &mut dyn io::Write) -> Result<io::Result<()>, LoadError> {
+        match entry.location {
+            _ if entry.size == 0 => Ok(Ok(())),
+            Location::Nothing => Err(LoadError::NotKept(entry.digest)),
+            Location::Own | Location::Pack(_) => self.with_small(entry, |bytes| out.write_all(bytes)),
+            Location::Large => {
+                let path = self.layout.large(entry.digest);
+                let failed = |source| LoadError::Store(StoreError::at("read", &path)(source));
+                let mut file = File::open(&path).map_err(failed)?;
+                let copied = large::copy_out(&mut file, entry.size, out).map_err(failed)?;
+                match copied {
+                    Ok(digest) if digest != entry.digest => Err(damaged(path, entry.digest)),
+                    other => Ok(other.map(|_| ())),
+                }
+            }
+        }
+    }
+
     fn write_large(&self, entry: &ManifestEntry, to: &File) -> Result<io::Result<()>, LoadError> {
         let path = self.layout.large(entry.digest);
         let from = File::open(&path).map_err(StoreError::at("open", &path))?;

@@ -76,6 +76,28 @@ pub(super) fn copy_in(from: &File, to: &File, size: u64, sparse: bool) -> Result
     copy_hashed(from, size, to)
 }
 
+/// Passes `size` bytes from one stream to another and tells their SHA-256; the outer error is the source's. One that
+/// ends early has another hash.
+pub(super) fn copy_out(from: &mut dyn io::Read, size: u64, to: &mut dyn io::Write) -> io::Result<io::Result<Digest>> {
+    let mut sum = Sha256::new();
+    let mut buffer = vec![0_u8; CHUNK_BYTES];
+    let mut left = size;
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let len = match from.read(&mut buffer[..want]) {
+            Ok(0) => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        sum.update(&buffer[..len]);
+        if let Err(error) = to.write_all(&buffer[..len]) {
+            return Ok(Err(error));
+        }
+        left -= len as u64;
+    }
+    Ok(Ok(Digest(sum.finalize().into())))
+}
+
 /// SHA-256 of the first `size` bytes of a file, from its start.
 pub(super) fn hash_file(file: &File, size: u64) -> io::Result<Digest> {
     let mut sum = Sha256::new();

@@ -288,6 +288,38 @@ impl Manifest {
         (self.entries[index].kind == EntryKind::Directory).then(|| listing(self.children(index)))
     }
 
+    /// The first entry whose hash does not follow from what is below it or from itself: of the contents of files only the
+    /// empty one can be told here.
+    pub fn first_wrong(&self) -> Option<usize> {
+        (0..self.entries.len()).find(|index| {
+            let entry = &self.entries[*index];
+            let right =
+                |bytes: &[u8]| entry.size == bytes.len() as u64 && Sha256::digest(bytes)[..] == entry.digest.0[..];
+            !match entry.kind {
+                EntryKind::Directory => right(&listing(self.children(*index))),
+                EntryKind::Symlink => right(entry.target()),
+                EntryKind::Fifo => right(b""),
+                EntryKind::File => entry.size > 0 || right(b""),
+            }
+        })
+    }
+
+    /// The same trees, of which every content is kept beside the manifest.
+    pub fn all_kept(self) -> Self {
+        self.placed(|entry| {
+            let has_content = entry.kind == EntryKind::File && entry.size > 0;
+            entry.location = if has_content { Location::Own } else { Location::Nothing };
+        })
+    }
+
+    /// The same trees with contents that are elsewhere, in files of another owner. Every content is in the pack of the
+    /// manifest itself, or nowhere.
+    pub(super) fn placed(mut self, place: impl Fn(&mut ManifestEntry)) -> Self {
+        self.entries.iter_mut().for_each(place);
+        self.packs.clear();
+        self
+    }
+
     /// How many files, links and pipes, and how many bytes in the files.
     pub fn totals(&self) -> (u64, u64) {
         self.entries.iter().filter(|entry| entry.kind != EntryKind::Directory).fold((0, 0), |(files, bytes), entry| {

@@ -13,6 +13,7 @@ mod fast;
 mod fingerprint;
 mod gather;
 mod git_roots;
+mod intake;
 mod large;
 mod largest;
 mod lay_out;
@@ -28,6 +29,7 @@ mod siblings;
 mod special;
 mod storing;
 mod survey;
+mod sweep;
 mod table;
 mod table_header;
 mod table_record;
@@ -46,6 +48,7 @@ pub use difference::Difference;
 pub use drift::Drift;
 pub use error::CaptureError;
 pub use fingerprint::{RootChange, fingerprint};
+pub use intake::{Intake, Owner};
 pub use lay_out::Style;
 pub use layout::StoreError;
 pub use manifest::{Extras, Location, Manifest, ManifestEntry, NO_PARENT, ParseManifestError};
@@ -54,6 +57,7 @@ pub use pack::Damage;
 pub use policy::{CapturePolicy, CaptureProgress, CaptureRoot, Durability, Exclude, KeepLimit};
 pub use seal::{Sealed, hash_roots, still_equal};
 pub use special::{OverlayMark, Special};
+pub use sweep::StoredFile;
 
 use capture::Request;
 use layout::Layout;
@@ -173,6 +177,11 @@ impl SnapshotStore {
     /// The contents of a manifest's entries, for who reads many of them: each pack is opened once.
     pub fn contents<'a>(&'a self, manifest: &'a Manifest) -> Contents<'a> {
         Contents::new(&self.layout, manifest)
+    }
+
+    /// Takes contents that come from elsewhere.
+    pub fn intake(&self) -> Intake<'_> {
+        Intake::new(&self.layout)
     }
 
     /// Gives a damaged file of the store a name under which nothing relies on it: the next capture reads the live
