@@ -8,6 +8,7 @@ pub mod fold;
 pub mod git_config;
 mod ignore_glob;
 pub mod ignore_pattern;
+pub mod letters;
 pub mod lifecycle;
 pub mod nearest;
 pub mod placeholder;

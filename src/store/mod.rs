@@ -7,6 +7,7 @@ pub mod changes;
 pub mod git_state;
 pub mod ignore;
 pub mod journal;
+pub mod letters;
 pub mod log;
 pub mod outputs;
 pub mod price_table;

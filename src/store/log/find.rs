@@ -111,7 +111,7 @@ fn nth(lines: NewestFirst, wanted: impl Fn(&LineHead) -> bool, skip: usize) -> R
 }
 
 /// The whole line that begins there.
-fn line_at(file: &File, offset: u64) -> io::Result<Line> {
+pub(super) fn line_at(file: &File, offset: u64) -> io::Result<Line> {
     let mut reader = BufReader::new(file.try_clone()?);
     reader.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();

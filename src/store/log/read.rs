@@ -1,15 +1,18 @@
 //! Lines of the log as readers see them, oldest first; see `backward.rs` for newest first.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Take};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::append::line_hash;
+use super::find::line_at;
 use super::{RunLog, backward};
 use crate::model::breaker::Ending;
-use crate::model::{ErrorClass, RunId, RunRecord, Status, Text, Timestamp};
+use crate::model::{Digest, ErrorClass, RunId, RunRecord, Status, Text, Timestamp};
+use crate::rules::letters::Posted;
 
 /// The log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +98,16 @@ impl Line {
         self.parse()
     }
 
+    /// The SHA-256 that the next line has as its `prev`.
+    pub fn hash(&self) -> Digest {
+        line_hash(&self.bytes)
+    }
+
+    /// The part of the record that dead letters look at.
+    pub fn posted(&self) -> Result<Posted, Damage> {
+        self.parse()
+    }
+
     /// The part of the record that breakers look at.
     pub fn ending(&self) -> Result<Ending, Damage> {
         self.parse()
@@ -131,6 +144,30 @@ impl RunLog {
     pub fn in_order(&self) -> Result<InOrder, ReadError> {
         let reader = self.open_whole_lines()?.map(|(file, len)| BufReader::with_capacity(1 << 18, file.take(len)));
         Ok(InOrder { path: self.path.clone(), reader, offset: 0 })
+    }
+
+    /// The same from an offset on that is just past a newline. A log that ends before it has no lines there.
+    pub fn in_order_from(&self, offset: u64) -> Result<InOrder, ReadError> {
+        let Some((mut file, len)) = self.open_whole_lines()? else {
+            return Ok(InOrder { path: self.path.clone(), reader: None, offset });
+        };
+        file.seek(SeekFrom::Start(offset)).map_err(ReadError::at(&self.path))?;
+        let reader = BufReader::with_capacity(1 << 18, file.take(len.saturating_sub(offset)));
+        Ok(InOrder { path: self.path.clone(), reader: Some(reader), offset })
+    }
+
+    /// The line that begins at this offset; `None` where no whole line does.
+    pub fn line_at(&self, offset: u64) -> Result<Option<Line>, ReadError> {
+        let Some((file, end)) = self.open_whole_lines()? else { return Ok(None) };
+        if offset >= end {
+            return Ok(None);
+        }
+        line_at(&file, offset).map(Some).map_err(ReadError::at(&self.path))
+    }
+
+    /// How long the log is, an unfinished last line included; 0 where there is none.
+    pub fn byte_len(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
     /// The log and the offset past its last newline; `None` where there is no log yet.
