@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use super::breaker::BreakerArgs;
 use super::diff::DiffArgs;
+use super::failed::FailedArgs;
 use super::prices::PricesArgs;
 
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
@@ -72,6 +73,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// See which agents are broken, close their circuit breakers or open them
     Breaker(BreakerArgs),
+    /// The dead letters: list failed runs, redrive them, or acknowledge them
+    Failed(FailedArgs),
     /// See what model calls are reckoned to cost, or take a newer table of prices over
     Prices(PricesArgs),
     /// Finish or take back interrupted commits, write missing records, sweep leftovers

@@ -35,6 +35,7 @@ use super::args::{Cli, Command, DecideArgs, LogArgs, LogFormat, ManifestSide, Re
 use super::breaker::breaker_command;
 use super::diff::diff_command;
 use super::explain::explain_command;
+use super::failed::failed_command;
 use super::generated;
 use super::prices::prices_command;
 use super::progress::Shown;
@@ -66,7 +67,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn code(code: i32) -> ExitCode {
+pub(super) fn code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
@@ -120,6 +121,10 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Discard(args) => decide_command(args, Purpose::Discard, state_dir, &mut out),
         Command::Undo(args) => decide_command(args, Purpose::Undo, state_dir, &mut out),
         Command::Breaker(args) => breaker_command(args, state_dir, cli.color, &mut out),
+        Command::Failed(args) => {
+            drop(out);
+            failed_command(args, state_dir, cli.color)
+        }
         Command::Prices(args) => prices_command(args, state_dir, cli.color, &mut out),
         Command::Recover => health(recover::recover(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Fsck => health(fsck::fsck(&surroundings(state_dir)?, &mut out)?, &mut out),
@@ -171,7 +176,7 @@ fn run_command(args: RunArgs, state_dir: Option<&Path>, matches: &ArgMatches) ->
     Ok(code(finished.record.guard_exit_code.unwrap_or(GUARD_FAILED)))
 }
 
-fn tell(finished: &Finished, talk: Talk) {
+pub(super) fn tell(finished: &Finished, talk: Talk) {
     if let Some(path) = &finished.repaired {
         say(&format!(
             "agentguard: warning: the log's torn end was moved to {}",
@@ -308,7 +313,7 @@ fn log_answer(args: &LogArgs, state_dir: Option<&Path>, color: When, out: &mut d
 }
 
 /// A word of the record's vocabulary; a stranger is told the whole of it.
-fn parse_word<T: serde::de::DeserializeOwned>(option: &str, word: &str) -> anyhow::Result<T> {
+pub(super) fn parse_word<T: serde::de::DeserializeOwned>(option: &str, word: &str) -> anyhow::Result<T> {
     serde_json::from_value(serde_json::Value::String(word.to_owned()))
         .map_err(|error| anyhow::anyhow!("--{option}: {error}"))
 }

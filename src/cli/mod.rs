@@ -6,6 +6,7 @@ pub mod config;
 pub mod diff;
 pub mod dispatch;
 pub mod explain;
+pub mod failed;
 pub mod generated;
 mod layered;
 mod limits;

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod diff;
 pub mod doctor;
 pub mod explain;
+pub mod failed;
 pub mod fsck;
 pub mod log;
 pub mod manifest;
