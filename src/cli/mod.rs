@@ -14,6 +14,7 @@ pub mod origins;
 pub mod pager;
 pub mod prices;
 pub mod progress;
+pub mod query;
 pub mod settings;
 pub mod summary;
 pub mod terminal;

@@ -19,3 +19,4 @@ pub mod run;
 pub mod run_choice;
 pub mod schema;
 pub mod show;
+pub mod stats;

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod entry;
 pub mod error_kind;
 pub mod event;
+pub mod facts;
 pub mod letter;
 pub mod price;
 pub mod record;

@@ -10,7 +10,10 @@
 mod append;
 mod backward;
 mod check;
+mod facts;
 mod find;
+mod fold;
+mod matching;
 mod read;
 mod scan;
 mod tail;
@@ -20,6 +23,8 @@ use std::path::{Path, PathBuf};
 pub use append::{AppendError, Appended};
 pub use backward::NewestFirst;
 pub use check::{Checked, Problem, ProblemKind};
+pub use fold::{Damaged, Reading};
+pub use matching::Matching;
 pub use find::{Candidate, FindError};
 pub use read::{Damage, InOrder, Line, LineHead, ReadError};
 

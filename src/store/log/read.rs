@@ -8,9 +8,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::append::line_hash;
+use super::facts::facts;
 use super::find::line_at;
 use super::{RunLog, backward};
 use crate::model::breaker::Ending;
+use crate::model::facts::{Facts, Wanted};
 use crate::model::{Digest, ErrorClass, RunId, RunRecord, Status, Text, Timestamp};
 use crate::rules::letters::Posted;
 
@@ -88,6 +90,11 @@ impl Line {
         self.parse()
     }
 
+    /// The part of the record that runs are filtered by; much cheaper than the whole.
+    pub fn facts(&self, wanted: Wanted) -> Result<Facts<'_>, Damage> {
+        facts(&self.bytes, self.offset, wanted)
+    }
+
     /// The part of the record that tells runs apart: cheaper than the whole, and the whole line must still be JSON.
     pub fn head(&self) -> Result<LineHead, Damage> {
         self.parse()
@@ -120,7 +127,7 @@ impl Line {
 }
 
 /// The message without what a terminal would obey: it quotes the damaged line.
-fn printable(message: &str) -> String {
+pub(super) fn printable(message: &str) -> String {
     let mut shown = String::with_capacity(message.len());
     for letter in message.chars() {
         match letter {
