@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, Write};
 use anyhow::Context as _;
 
 use super::render::{
-    Cell, Paint, Table, Tint, cost, csv_row, duration_between, escape, local_time, markdown_row, markdown_titles, tokens,
-    truncate, unless_closed,
+    Cell, Paint, Table, Tint, cost, csv_row, duration_between, escape, local_time, markdown_row, markdown_titles,
+    tokens, truncate, unless_closed,
 };
 use crate::model::{RunRecord, Status};
 use crate::rules::filter::RunFilters;

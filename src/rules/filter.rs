@@ -64,7 +64,7 @@ impl RunFilters {
         }
         if let Some(text) = self.grep.as_ref().filter(|text| !text.is_empty()) {
             let quoted = json(text)?;
-            return Some(quoted[1..quoted.len() - 1].as_bytes().to_vec());
+            return Some(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
         }
         let field = |name: &str, value: String| Some(format!("\"{name}\":{value}").into_bytes());
         match (self.kinds.as_slice(), self.agents.as_slice(), self.classes.as_slice(), self.statuses.as_slice()) {

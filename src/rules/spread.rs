@@ -94,7 +94,10 @@ mod tests {
         let mut spread = Spread::default();
         assert_eq!(spread.percentile(50), None);
         [5.0, 1.0, 4.0, 2.0, 3.0].into_iter().for_each(|figure| spread.add(figure));
-        assert_eq!((spread.percentile(50), spread.percentile(95), spread.percentile(0)), (Some(3.0), Some(5.0), Some(1.0)));
+        assert_eq!(
+            (spread.percentile(50), spread.percentile(95), spread.percentile(0)),
+            (Some(3.0), Some(5.0), Some(1.0))
+        );
     }
 
     #[test]

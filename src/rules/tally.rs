@@ -287,8 +287,7 @@ impl Tally {
     pub fn finish(self) -> (Vec<(Key, Group)>, Group) {
         let mut named: Vec<(Vec<u8>, Group)> = self.named.into_iter().collect();
         named.sort_by(|(left, _), (right, _)| left.cmp(right));
-        let mut groups: Vec<(Key, Group)> =
-            named.into_iter().map(|(name, group)| (Key::Named(name), group)).collect();
+        let mut groups: Vec<(Key, Group)> = named.into_iter().map(|(name, group)| (Key::Named(name), group)).collect();
         groups.extend(self.missing.map(|group| (Key::Missing, group)));
         groups.extend(self.others.map(|group| (Key::Others, group)));
         (groups, self.total)

@@ -171,13 +171,17 @@ pub fn many(
     let glance = request.rate.map_or(GLANCE, |rate| rate.pause.min(GLANCE));
     let mut tally = Tally { set_aside, ..Tally::default() };
     while !(waiting.is_empty() && crew.running.is_empty()) {
-        if tally.signal.is_none() && let Some(signal) = worker::noticed() {
+        if tally.signal.is_none()
+            && let Some(signal) = worker::noticed()
+        {
             tally.signal = Some(signal);
             tally.left = waiting.len();
             waiting.clear();
             crew.running.iter().for_each(|(_, pid)| worker::tell_to_stop(*pid));
         }
-        if crew.may_begin() && let Some(letter) = crew.next(&mut waiting) {
+        if crew.may_begin()
+            && let Some(letter) = crew.next(&mut waiting)
+        {
             if let Err(error) = crew.begin(letter) {
                 crew.stop(err)?;
                 return Err(error);

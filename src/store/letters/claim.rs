@@ -28,7 +28,8 @@ impl Claim {
                 locked => locked?,
             }
             // Its holder has removed it while we waited: what we hold is a name nobody else will find.
-            let is_there = std::fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino()));
+            let is_there =
+                std::fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino()));
             if is_there {
                 return Ok(Self { path, _file: file });
             }

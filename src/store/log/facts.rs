@@ -245,7 +245,8 @@ fn micros(value: &[u8]) -> Option<i64> {
     if !value.iter().zip(SHAPE).all(fits) {
         return None;
     }
-    let digits = |from: usize, to: usize| value[from..to].iter().fold(0_i64, |sum, byte| sum * 10 + i64::from(byte - b'0'));
+    let digits =
+        |from: usize, to: usize| value[from..to].iter().fold(0_i64, |sum, byte| sum * 10 + i64::from(byte - b'0'));
     let (year, month, day) = (digits(1, 5), digits(6, 8), digits(9, 11));
     let (hour, minute, second) = (digits(12, 14), digits(15, 17), digits(18, 20));
     if !(1..=12).contains(&month) || !(1..=28).contains(&day) && !is_day(year, month, day) {
@@ -289,8 +290,14 @@ mod tests {
     fn the_scanner_and_the_parser_find_the_same() {
         let scanned = scan(LINE.as_bytes(), ALL).expect("scanned");
         assert_eq!(scanned, parse(LINE.as_bytes(), ALL).expect("parsed"));
-        assert_eq!((scanned.words.as_slice(), &*scanned.agent), (&["said \"no\"".into(), "look".into()][..], "a\0é".as_bytes()));
-        assert_eq!((scanned.tokens, scanned.cost, scanned.models.len(), scanned.labels.len()), (Some(12), Some(0.25), 1, 1));
+        assert_eq!(
+            (scanned.words.as_slice(), &*scanned.agent),
+            (&["said \"no\"".into(), "look".into()][..], "a\0é".as_bytes())
+        );
+        assert_eq!(
+            (scanned.tokens, scanned.cost, scanned.models.len(), scanned.labels.len()),
+            (Some(12), Some(0.25), 1, 1)
+        );
     }
 
     #[test]
@@ -311,11 +318,21 @@ mod tests {
 
     #[test]
     fn times_are_those_of_the_calendar() {
-        for text in ["1970-01-01T00:00:00.000000Z", "2024-02-29T23:59:59.999999Z", "2100-03-01T00:00:00.000000Z", "0001-01-01T00:00:00.000000Z"] {
+        for text in [
+            "1970-01-01T00:00:00.000000Z",
+            "2024-02-29T23:59:59.999999Z",
+            "2100-03-01T00:00:00.000000Z",
+            "0001-01-01T00:00:00.000000Z",
+        ] {
             let time: Timestamp = text.parse().expect("a time");
             assert_eq!(micros(format!("\"{text}\"").as_bytes()), Some(time.unix_micros()), "{text}");
         }
-        for text in ["2023-02-29T00:00:00.000000Z", "2023-13-01T00:00:00.000000Z", "2023-01-01T24:00:00.000000Z", "2023-01-01T00:00:00Z"] {
+        for text in [
+            "2023-02-29T00:00:00.000000Z",
+            "2023-13-01T00:00:00.000000Z",
+            "2023-01-01T24:00:00.000000Z",
+            "2023-01-01T00:00:00Z",
+        ] {
             assert_eq!(micros(format!("\"{text}\"").as_bytes()), None, "{text}");
         }
     }

@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 pub use append::{AppendError, Appended};
 pub use backward::NewestFirst;
 pub use check::{Checked, Problem, ProblemKind};
+pub use find::{Candidate, FindError};
 pub use fold::{Damaged, Reading};
 pub use matching::Matching;
-pub use find::{Candidate, FindError};
 pub use read::{Damage, InOrder, Line, LineHead, ReadError};
 
 /// The run log of one state directory. Opens its files anew for each operation, so one value may serve threads.
