@@ -81,7 +81,7 @@ pub(super) fn decode(row: &[u8], place: u64) -> Option<Letter> {
     let half = |at: usize| fields.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
     let time = |at: usize| word(at).map(|micros| Timestamp::from_unix_micros(micros.cast_signed()));
     Some(Letter {
-        run_id: uuid::Uuid::from_slice(id_in(fields)).ok()?.hyphenated().to_string().parse::<RunId>().ok()?,
+        run_id: RunId::from_bytes(id_in(fields).try_into().ok()?)?,
         offset: word(16)?,
         start: time(24)?,
         end: time(32)?,
