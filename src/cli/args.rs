@@ -9,8 +9,8 @@ use clap_complete::Shell;
 use super::breaker::BreakerArgs;
 use super::diff::DiffArgs;
 use super::failed::FailedArgs;
-use super::query::{FilterArgs, StatsArgs};
 use super::prices::PricesArgs;
+use super::query::{FilterArgs, StatsArgs};
 
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
 /// nothing.

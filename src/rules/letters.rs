@@ -96,6 +96,8 @@ pub fn receive(letter: &mut Letter, redrive: &Posted, offset: u64) {
     letter.spent = add(letter.spent, redrive.spent());
     match redrive.status {
         Status::Succeeded | Status::Held => letter.fate = Fate::Redriven,
+        // Refused before anything was started, for a budget or for inputs that could not be read: it never had its chance.
+        _ if redrive.attempts.is_empty() => {}
         // The supervisor's death counts: the letter may be what kills it.
         Status::Failed | Status::Rejected | Status::Interrupted => {
             letter.receives = letter.receives.saturating_add(1);
@@ -148,6 +150,7 @@ mod tests {
             receive(&mut letter, &posted("rejected", 1, Some(0.25)), offset);
         }
         receive(&mut letter, &posted("blocked", 0, None), 30);
+        receive(&mut letter, &posted("failed", 0, None), 35);
         receive(&mut letter, &posted("cancelled", 1, Some(0.25)), 40);
         assert_eq!((letter.receives, letter.attempts, letter.spent), (1, 4, Spent::Known(1.0)));
         receive(&mut letter, &posted("interrupted", 1, None), 50);

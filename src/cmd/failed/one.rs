@@ -11,6 +11,7 @@ use crate::cmd::run::report_recovered;
 use crate::model::letter::{Fate, Letter};
 use crate::model::{RunId, RunRecord, Status};
 use crate::run::begin::{NewRun, Touched};
+use crate::run::day_budget;
 use crate::run::driver::drive;
 use crate::run::progress::Progress;
 use crate::run::recover::recover;
@@ -108,9 +109,10 @@ fn run_again(
     let recorded = dir.read_spec()?;
     let journal = journal::read(&dir.journal())?;
     let again = Again { run_id: letter.run_id, command: &request.command, purpose: Purpose::Redrive };
-    let spec = respecify(&recorded, &journal, &again)?;
+    let mut spec = respecify(&recorded, &journal, &again)?;
     warn_about_environment(&recorded, progress);
     check_stdin(&dir, &journal)?;
+    day_budget::apply(&mut spec, state)?;
     let connect = |own: &RunDir| connections(&dir, own);
     Ok(drive(state, NewRun::mint(Touched::Something), spec, connect, progress)?)
 }
