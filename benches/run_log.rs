@@ -16,12 +16,13 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use agentguard::cmd::log::{LogFilters, LogFormat, LogRequest, log};
+use agentguard::cmd::log::{LogFormat, LogRequest, log};
 use agentguard::cmd::render::Paint;
 use agentguard::cmd::show::{ShowRequest, ShowWhat, show};
 use agentguard::model::error_kind::{ErrorClass, ErrorKind, Failure, Status};
 use agentguard::model::record::{Isolation, Mode, RECORD_SCHEMA, RunRecord};
 use agentguard::model::{Digest, RunId, Timestamp};
+use agentguard::rules::filter::RunFilters;
 use agentguard::store::log::RunLog;
 use anyhow::{Context as _, bail};
 use sha2::Digest as _;
@@ -99,7 +100,7 @@ fn generate(dir: &Path, count: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(dir: &Path, limit: usize, format: LogFormat, filters: LogFilters) -> anyhow::Result<()> {
+fn list(dir: &Path, limit: usize, format: LogFormat, filters: RunFilters) -> anyhow::Result<()> {
     let request = LogRequest { filters, limit: Some(limit), format };
     let answer = log(&RunLog::at(dir), &request, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
     if answer.damaged > 0 {
@@ -134,11 +135,11 @@ fn run(arguments: &[&str]) -> anyhow::Result<()> {
         ["gen", dir, count] => generate(Path::new(dir), count.parse()?),
         ["log", dir, limit] => {
             let format = LogFormat::Table { width: Some(120), paint: Paint::Plain };
-            list(Path::new(dir), limit.parse()?, format, LogFilters::default())
+            list(Path::new(dir), limit.parse()?, format, RunFilters::default())
         }
-        ["jsonl", dir, limit] => list(Path::new(dir), limit.parse()?, LogFormat::Jsonl, LogFilters::default()),
+        ["jsonl", dir, limit] => list(Path::new(dir), limit.parse()?, LogFormat::Jsonl, RunFilters::default()),
         ["scan", dir] => {
-            let filters = LogFilters { statuses: vec![Status::Interrupted], ..LogFilters::default() };
+            let filters = RunFilters { statuses: vec![Status::Interrupted], ..RunFilters::default() };
             list(Path::new(dir), 1, LogFormat::Jsonl, filters)
         }
         ["show", dir, run] => {

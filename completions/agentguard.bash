@@ -37,6 +37,9 @@ _agentguard() {
             agentguard,doctor)
                 cmd="agentguard__subcmd__doctor"
                 ;;
+            agentguard,failed)
+                cmd="agentguard__subcmd__failed"
+                ;;
             agentguard,fsck)
                 cmd="agentguard__subcmd__fsck"
                 ;;
@@ -67,6 +70,9 @@ _agentguard() {
             agentguard,show)
                 cmd="agentguard__subcmd__show"
                 ;;
+            agentguard,stats)
+                cmd="agentguard__subcmd__stats"
+                ;;
             agentguard,undo)
                 cmd="agentguard__subcmd__undo"
                 ;;
@@ -94,6 +100,30 @@ _agentguard() {
             agentguard__subcmd__breaker__subcmd__help,trip)
                 cmd="agentguard__subcmd__breaker__subcmd__help__subcmd__trip"
                 ;;
+            agentguard__subcmd__failed,ack)
+                cmd="agentguard__subcmd__failed__subcmd__ack"
+                ;;
+            agentguard__subcmd__failed,help)
+                cmd="agentguard__subcmd__failed__subcmd__help"
+                ;;
+            agentguard__subcmd__failed,list)
+                cmd="agentguard__subcmd__failed__subcmd__list"
+                ;;
+            agentguard__subcmd__failed,redrive)
+                cmd="agentguard__subcmd__failed__subcmd__redrive"
+                ;;
+            agentguard__subcmd__failed__subcmd__help,ack)
+                cmd="agentguard__subcmd__failed__subcmd__help__subcmd__ack"
+                ;;
+            agentguard__subcmd__failed__subcmd__help,help)
+                cmd="agentguard__subcmd__failed__subcmd__help__subcmd__help"
+                ;;
+            agentguard__subcmd__failed__subcmd__help,list)
+                cmd="agentguard__subcmd__failed__subcmd__help__subcmd__list"
+                ;;
+            agentguard__subcmd__failed__subcmd__help,redrive)
+                cmd="agentguard__subcmd__failed__subcmd__help__subcmd__redrive"
+                ;;
             agentguard__subcmd__help,apply)
                 cmd="agentguard__subcmd__help__subcmd__apply"
                 ;;
@@ -114,6 +144,9 @@ _agentguard() {
                 ;;
             agentguard__subcmd__help,doctor)
                 cmd="agentguard__subcmd__help__subcmd__doctor"
+                ;;
+            agentguard__subcmd__help,failed)
+                cmd="agentguard__subcmd__help__subcmd__failed"
                 ;;
             agentguard__subcmd__help,fsck)
                 cmd="agentguard__subcmd__help__subcmd__fsck"
@@ -145,6 +178,9 @@ _agentguard() {
             agentguard__subcmd__help,show)
                 cmd="agentguard__subcmd__help__subcmd__show"
                 ;;
+            agentguard__subcmd__help,stats)
+                cmd="agentguard__subcmd__help__subcmd__stats"
+                ;;
             agentguard__subcmd__help,undo)
                 cmd="agentguard__subcmd__help__subcmd__undo"
                 ;;
@@ -157,6 +193,14 @@ _agentguard() {
             agentguard__subcmd__help__subcmd__breaker,trip)
                 cmd="agentguard__subcmd__help__subcmd__breaker__subcmd__trip"
                 ;;
+            agentguard__subcmd__help__subcmd__failed,ack)
+                cmd="agentguard__subcmd__help__subcmd__failed__subcmd__ack"
+                ;;
+            agentguard__subcmd__help__subcmd__failed,list)
+                cmd="agentguard__subcmd__help__subcmd__failed__subcmd__list"
+                ;;
+            agentguard__subcmd__help__subcmd__failed,redrive)
+                cmd="agentguard__subcmd__help__subcmd__failed__subcmd__redrive"
             agentguard__subcmd__help__subcmd__prices,forget)
                 cmd="agentguard__subcmd__help__subcmd__prices__subcmd__forget"
                 ;;
@@ -197,6 +241,7 @@ _agentguard() {
 
     case "${cmd}" in
         agentguard)
+            opts="-h -V --state-dir --color --help --version run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help"
             opts="-h -V --state-dir --color --help --version run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -520,6 +565,232 @@ _agentguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        agentguard__subcmd__failed)
+            opts="-h --state-dir --color --help list redrive ack help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__failed__subcmd__ack)
+            opts="-h --reason --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__failed__subcmd__help)
+            opts="list redrive ack help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__failed__subcmd__help__subcmd__ack)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__failed__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__failed__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__failed__subcmd__help__subcmd__redrive)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__failed__subcmd__list)
+            opts="-n -h --agent --class --since --max-receives --limit --format --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --class)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-receives)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl csv markdown" -- "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__failed__subcmd__redrive)
+            opts="-j -q -v -h --agent --class --since --max-receives --max --jobs --rate --dry-run --quiet --verbose --progress --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --class)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-receives)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         agentguard__subcmd__fsck)
             opts="-h --state-dir --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -543,6 +814,7 @@ _agentguard() {
             return 0
             ;;
         agentguard__subcmd__help)
+            opts="run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help"
             opts="run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -685,6 +957,62 @@ _agentguard() {
         agentguard__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__help__subcmd__failed)
+            opts="list redrive ack"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__help__subcmd__failed__subcmd__ack)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__help__subcmd__failed__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__help__subcmd__failed__subcmd__redrive)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -878,6 +1206,20 @@ _agentguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        agentguard__subcmd__help__subcmd__stats)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         agentguard__subcmd__help__subcmd__undo)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -893,7 +1235,7 @@ _agentguard() {
             return 0
             ;;
         agentguard__subcmd__log)
-            opts="-n -h --agent --status --class --since --until --limit --format --state-dir --color --help"
+            opts="-n -h --agent --status --class --kind --label --since --until --min-cost --max-cost --grep --limit --format --state-dir --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -911,11 +1253,31 @@ _agentguard() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --kind)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --since)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-cost)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-cost)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grep)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -928,7 +1290,7 @@ _agentguard() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl csv markdown" -- "${cur}"))
                     return 0
                     ;;
                 --state-dir)
@@ -1427,6 +1789,84 @@ _agentguard() {
                     ;;
                 --listing)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__stats)
+            opts="-n -h --by --agent --status --class --kind --label --since --until --min-cost --max-cost --grep --limit --format --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --by)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --status)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --class)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kind)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-cost)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-cost)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grep)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json jsonl csv markdown" -- "${cur}"))
                     return 0
                     ;;
                 --state-dir)

@@ -27,6 +27,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand run 'Supervise one run of a command'
             cand replay 'Run a recorded run again from the inputs it had, and compare'
             cand log 'List runs, newest first'
+            cand stats 'Count runs by agent, failure class, day, model or label: success, duration, tokens, cost'
             cand show 'Show all about one run'
             cand apply 'Apply the changes of a held run to its workspace'
             cand discard 'Drop the changes of a held run'
@@ -35,6 +36,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand export 'Put runs, with all that a replay needs, into a portable file'
             cand import 'Take runs from bundles into this project''s log, to be shown and replayed here'
             cand breaker 'See which agents are broken, close their circuit breakers or open them'
+            cand failed 'The dead letters: list failed runs, redrive them, or acknowledge them'
             cand prices 'See what model calls are reckoned to cost, or take a newer table of prices over'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
             cand gc 'Remove what is kept no longer: old runs, what only they relied on, remains'
@@ -125,13 +127,38 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'agentguard;log'= {
-            cand --agent 'Only runs of this agent'
-            cand --status 'Only runs that ended so'
-            cand --class 'Only runs of this error class'
+            cand --agent 'Only runs of this agent; several may be given'
+            cand --status 'Only runs that ended so (succeeded, failed, rejected, …); several may be given'
+            cand --class 'Only runs of this error class (clean_abort, partial_write, …); several may be given'
+            cand --kind 'Only runs that failed of this cause (exit_code, timeout, verify_failed, …); several may be given'
+            cand --label 'Only runs with this label; all that are given must be there'
             cand --since 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)'
             cand --until 'Only runs that began before this time'
+            cand --min-cost 'Only runs that cost so many US dollars or more, as far as is known'
+            cand --max-cost 'Only runs that cost so many US dollars or less, as far as is known'
+            cand --grep 'Only runs with this text in the message or the hint of their failure'
             cand -n 'At most this many'
             cand --limit 'At most this many'
+            cand --format 'How to print them'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;stats'= {
+            cand --by 'What to group by: agent, class, day, model, or label:KEY'
+            cand --agent 'Only runs of this agent; several may be given'
+            cand --status 'Only runs that ended so (succeeded, failed, rejected, …); several may be given'
+            cand --class 'Only runs of this error class (clean_abort, partial_write, …); several may be given'
+            cand --kind 'Only runs that failed of this cause (exit_code, timeout, verify_failed, …); several may be given'
+            cand --label 'Only runs with this label; all that are given must be there'
+            cand --since 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)'
+            cand --until 'Only runs that began before this time'
+            cand --min-cost 'Only runs that cost so many US dollars or more, as far as is known'
+            cand --max-cost 'Only runs that cost so many US dollars or less, as far as is known'
+            cand --grep 'Only runs with this text in the message or the hint of their failure'
+            cand -n 'At most this many groups, those with the most runs'
+            cand --limit 'At most this many groups, those with the most runs'
             cand --format 'How to print them'
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -254,11 +281,25 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         }
         &'agentguard;breaker;help;help'= {
         }
+        &'agentguard;failed'= {
         &'agentguard;prices'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
+            cand list 'List the dead letters, newest first'
+            cand redrive 'Run them again from the inputs they had, oldest first, and publish what the gate accepts'
+            cand ack 'Say that failed runs need no redrive, and why'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'agentguard;failed;list'= {
+            cand --agent 'Only of this agent; several may be given'
+            cand --class 'Only of this error class; several may be given'
+            cand --since 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)'
+            cand --max-receives 'So many failed redrives set a letter aside'
+            cand -n 'At most this many [default: 50 in a table, else all]'
+            cand --limit 'At most this many [default: 50 in a table, else all]'
+            cand --format 'How to print them'
             cand list 'List the prices, or that of one model'
             cand import 'Take a newer table over: LiteLLM''s model_prices_and_context_window.json, or what `list --format tsv` prints'
             cand forget 'Go back to the table that agentguard carries'
@@ -271,12 +312,47 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'agentguard;failed;redrive'= {
+            cand --agent 'Only of this agent; several may be given'
+            cand --class 'Only of this error class; several may be given'
+            cand --since 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)'
+            cand --max-receives 'So many failed redrives set a letter aside'
+            cand --max 'At most this many, the oldest'
+            cand -j 'This many at a time'
+            cand --jobs 'This many at a time'
+            cand --rate 'Begin at most so many in a second, minute or hour (5/s, 30/m, 100/h)'
+            cand --progress 'Show progress on standard error; auto looks whether it is a terminal [default: auto]'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand --dry-run 'Say what would be redriven, in which order; run nothing'
+            cand -q 'Say nothing but errors'
+            cand --quiet 'Say nothing but errors'
+            cand -v 'Say more about what is done'
+            cand --verbose 'Say more about what is done'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;failed;ack'= {
+            cand --reason 'Why; kept in acks.jsonl'
         &'agentguard;prices;import'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'agentguard;failed;help'= {
+            cand list 'List the dead letters, newest first'
+            cand redrive 'Run them again from the inputs they had, oldest first, and publish what the gate accepts'
+            cand ack 'Say that failed runs need no redrive, and why'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'agentguard;failed;help;list'= {
+        }
+        &'agentguard;failed;help;redrive'= {
+        }
+        &'agentguard;failed;help;ack'= {
+        }
+        &'agentguard;failed;help;help'= {
         &'agentguard;prices;forget'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -356,6 +432,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand run 'Supervise one run of a command'
             cand replay 'Run a recorded run again from the inputs it had, and compare'
             cand log 'List runs, newest first'
+            cand stats 'Count runs by agent, failure class, day, model or label: success, duration, tokens, cost'
             cand show 'Show all about one run'
             cand apply 'Apply the changes of a held run to its workspace'
             cand discard 'Drop the changes of a held run'
@@ -364,6 +441,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand export 'Put runs, with all that a replay needs, into a portable file'
             cand import 'Take runs from bundles into this project''s log, to be shown and replayed here'
             cand breaker 'See which agents are broken, close their circuit breakers or open them'
+            cand failed 'The dead letters: list failed runs, redrive them, or acknowledge them'
             cand prices 'See what model calls are reckoned to cost, or take a newer table of prices over'
             cand recover 'Finish or take back interrupted commits, write missing records, sweep leftovers'
             cand gc 'Remove what is kept no longer: old runs, what only they relied on, remains'
@@ -380,6 +458,8 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;help;replay'= {
         }
         &'agentguard;help;log'= {
+        }
+        &'agentguard;help;stats'= {
         }
         &'agentguard;help;show'= {
         }
@@ -406,6 +486,16 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         }
         &'agentguard;help;breaker;trip'= {
         }
+        &'agentguard;help;failed'= {
+            cand list 'List the dead letters, newest first'
+            cand redrive 'Run them again from the inputs they had, oldest first, and publish what the gate accepts'
+            cand ack 'Say that failed runs need no redrive, and why'
+        }
+        &'agentguard;help;failed;list'= {
+        }
+        &'agentguard;help;failed;redrive'= {
+        }
+        &'agentguard;help;failed;ack'= {
         &'agentguard;help;prices'= {
             cand list 'List the prices, or that of one model'
             cand import 'Take a newer table over: LiteLLM''s model_prices_and_context_window.json, or what `list --format tsv` prints'

@@ -33,12 +33,14 @@ complete -c agentguard -n "__fish_agentguard_needs_command" -s V -l version -d '
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "run" -d 'Supervise one run of a command'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "log" -d 'List runs, newest first'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "stats" -d 'Count runs by agent, failure class, day, model or label: success, duration, tokens, cost'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "show" -d 'Show all about one run'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "apply" -d 'Apply the changes of a held run to its workspace'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "discard" -d 'Drop the changes of a held run'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "breaker" -d 'See which agents are broken, close their circuit breakers or open them'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "failed" -d 'The dead letters: list failed runs, redrive them, or acknowledge them'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "prices" -d 'See what model calls are reckoned to cost, or take a newer table of prices over'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
@@ -124,20 +126,49 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -l commit 
 complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -s q -l quiet -d 'Say nothing but errors'
 complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -s v -l verbose -d 'Say more about what is done'
 complete -c agentguard -n "__fish_agentguard_using_subcommand replay" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l agent -d 'Only runs of this agent' -r
-complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l status -d 'Only runs that ended so' -r
-complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l class -d 'Only runs of this error class' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l agent -d 'Only runs of this agent; several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l status -d 'Only runs that ended so (succeeded, failed, rejected, …); several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l class -d 'Only runs of this error class (clean_abort, partial_write, …); several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l kind -d 'Only runs that failed of this cause (exit_code, timeout, verify_failed, …); several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l label -d 'Only runs with this label; all that are given must be there' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l since -d 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l until -d 'Only runs that began before this time' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l min-cost -d 'Only runs that cost so many US dollars or more, as far as is known' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l max-cost -d 'Only runs that cost so many US dollars or less, as far as is known' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l grep -d 'Only runs with this text in the message or the hint of their failure' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand log" -s n -l limit -d 'At most this many' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l format -d 'How to print them' -r -f -a "table\t'For people'
 json\t'One JSON array'
-jsonl\t'The stored lines'"
+jsonl\t'The stored lines'
+csv\t'RFC 4180, with titles'
+markdown\t'A table for a document'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand log" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
 always\t'In any case'
 never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand log" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l by -d 'What to group by: agent, class, day, model, or label:KEY' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l agent -d 'Only runs of this agent; several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l status -d 'Only runs that ended so (succeeded, failed, rejected, …); several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l class -d 'Only runs of this error class (clean_abort, partial_write, …); several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l kind -d 'Only runs that failed of this cause (exit_code, timeout, verify_failed, …); several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l label -d 'Only runs with this label; all that are given must be there' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l since -d 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l until -d 'Only runs that began before this time' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l min-cost -d 'Only runs that cost so many US dollars or more, as far as is known' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l max-cost -d 'Only runs that cost so many US dollars or less, as far as is known' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l grep -d 'Only runs with this text in the message or the hint of their failure' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -s n -l limit -d 'At most this many groups, those with the most runs' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l format -d 'How to print them' -r -f -a "table\t'For people'
+json\t'One JSON object: the groups, and the total'
+jsonl\t'One JSON object per group'
+csv\t'RFC 4180, with titles'
+markdown\t'A table for a document'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l manifest -d 'Print `sha256sum -c` lines of what it read or staged' -r -f -a "inputs\t'What the run read'
 outputs\t'What it staged'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand show" -l listing -d 'With --manifest: print the raw listing that the hash is taken over, of the roots or of DIR' -r
@@ -214,6 +245,58 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fis
 complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from help" -f -a "reset" -d 'Close a breaker and forget the failures'
 complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from help" -f -a "trip" -d 'Open a breaker, so that what needs the agent is not started'
 complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and not __fish_seen_subcommand_from list redrive ack help" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and not __fish_seen_subcommand_from list redrive ack help" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and not __fish_seen_subcommand_from list redrive ack help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and not __fish_seen_subcommand_from list redrive ack help" -f -a "list" -d 'List the dead letters, newest first'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and not __fish_seen_subcommand_from list redrive ack help" -f -a "redrive" -d 'Run them again from the inputs they had, oldest first, and publish what the gate accepts'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and not __fish_seen_subcommand_from list redrive ack help" -f -a "ack" -d 'Say that failed runs need no redrive, and why'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and not __fish_seen_subcommand_from list redrive ack help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from list" -l agent -d 'Only of this agent; several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from list" -l class -d 'Only of this error class; several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from list" -l since -d 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from list" -l max-receives -d 'So many failed redrives set a letter aside' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from list" -s n -l limit -d 'At most this many [default: 50 in a table, else all]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from list" -l format -d 'How to print them' -r -f -a "table\t'For people'
+json\t'One JSON array'
+jsonl\t'One JSON object per line'
+csv\t'RFC 4180, with titles'
+markdown\t'A table for a document'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from list" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from list" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -l agent -d 'Only of this agent; several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -l class -d 'Only of this error class; several may be given' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -l since -d 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -l max-receives -d 'So many failed redrives set a letter aside' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -l max -d 'At most this many, the oldest' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -s j -l jobs -d 'This many at a time' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -l rate -d 'Begin at most so many in a second, minute or hour (5/s, 30/m, 100/h)' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -l progress -d 'Show progress on standard error; auto looks whether it is a terminal [default: auto]' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -l dry-run -d 'Say what would be redriven, in which order; run nothing'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -s q -l quiet -d 'Say nothing but errors'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -s v -l verbose -d 'Say more about what is done'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from redrive" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from ack" -l reason -d 'Why; kept in acks.jsonl' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from ack" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from ack" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from ack" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the dead letters, newest first'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from help" -f -a "redrive" -d 'Run them again from the inputs they had, oldest first, and publish what the gate accepts'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from help" -f -a "ack" -d 'Say that failed runs need no redrive, and why'
+complete -c agentguard -n "__fish_agentguard_using_subcommand failed; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and not __fish_seen_subcommand_from list import forget help" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand prices; and not __fish_seen_subcommand_from list import forget help" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
 always\t'In any case'
@@ -280,6 +363,31 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand man" -l color -d '
 always\t'In any case'
 never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "log" -d 'List runs, newest first'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "stats" -d 'Count runs by agent, failure class, day, model or label: success, duration, tokens, cost'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "show" -d 'Show all about one run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "apply" -d 'Apply the changes of a held run to its workspace'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "discard" -d 'Drop the changes of a held run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "breaker" -d 'See which agents are broken, close their circuit breakers or open them'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "failed" -d 'The dead letters: list failed runs, redrive them, or acknowledge them'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "doctor" -d 'Try what this machine allows, and say what is missing and how to get it'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "schema" -d 'Print the JSON Schema of the run record'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "completions" -d 'Print shell completions'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "man" -d 'Print a man page'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "list" -d 'List the breakers: state, since when, failures in a row, next probe, who is blocked'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "reset" -d 'Close a breaker and forget the failures'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "trip" -d 'Open a breaker, so that what needs the agent is not started'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from failed" -f -a "list" -d 'List the dead letters, newest first'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from failed" -f -a "redrive" -d 'Run them again from the inputs they had, oldest first, and publish what the gate accepts'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from failed" -f -a "ack" -d 'Say that failed runs need no redrive, and why'
 complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
 complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
 complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "log" -d 'List runs, newest first'

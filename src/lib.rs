@@ -19,6 +19,8 @@
 //! - `error_kind`: The whole vocabulary of outcomes: `Status`, `ErrorClass` (six values with `null`) and `ErrorKind`
 //!   (the precise cause)
 //! - `event`: one line of a run's journal, written before its effect is relied on
+//! - `facts`: the part of a run's record that runs are filtered and tallied by
+//! - `letter`: a dead letter, a failed run that waits until it is redriven or acknowledged
 //! - `price`: `Price`: what a model costs, in US dollars per million tokens
 //! - `record`: one line of `runs.jsonl`
 //! - `rel_path`: a path below some root, validated as a list of components when it is made
@@ -44,6 +46,7 @@
 //! - `exit_code`: The code agentguard exits with, from how a run ended: the one table behind the contract's
 //! - `expectation`: What the gate demands of a sealed result before any verify command is run: limits, expectations,
 //!   and the kinds of object that are never published
+//! - `filter`: Which runs are meant: the filters that `log` and `stats` share
 //! - `fold`: The run record as a pure fold of the run's events: the same function writes it at the end of a run and
 //!   on behalf of one whose supervisor was killed
 //! - `git_config`: The keys of a git configuration file that make git run something or read elsewhere, and their
@@ -52,6 +55,7 @@
 //!   worst
 //! - `ignore_pattern`: Patterns of ignore files: one line of a `.gitignore`, read and matched as gitignore(5) says and
 //!   git does
+//! - `letters`: Which runs are dead letters, and what a redrive does to one
 //! - `lifecycle`: The one table of a run's life: it judges events while a run lives and when recovery reads a dead
 //!   run's journal
 //! - `nearest`: "Did you mean": the known word nearest to a mistyped one
@@ -71,8 +75,10 @@
 //! - `retention`: Which runs lose their directory: by age, by number and by size; and which never do
 //! - `retry`: When a failed attempt is followed by another, and after how long
 //! - `run_ref`: how a person names a run on the command line
+//! - `spread`: Percentiles of many figures in little memory: exact for few, within 0.4 % for many
 //! - `standing`: What can still be decided about an ended run: a pure reading of its journal
 //! - `step`: The life of one attempt as a pure function: events in, one action out
+//! - `tally`: Runs counted in groups; what is unknown is counted beside what is known
 //! - `upstream`: What a run depends on, through what other agents were recorded to need; and the words of a refusal
 //!
 //! ## 2 · `sys`
@@ -129,6 +135,7 @@
 //! - `terminal`: The controlling terminal: the agent's process group is made the foreground group while it runs, so
 //!   that Ctrl-C reaches it exactly once and it may read; the guard's own group gets it back on every way out
 //! - `walk`: Reading directory trees by descriptor: stat, names of a directory, and paths longer than `PATH_MAX`
+//! - `worker`: Processes of this same program that do a part of its work, and end when it ends
 //! - `xattr`: Extended attributes that belong to the user's data: `user.*` and POSIX access lists
 //!
 //! ## 3 · `store`
@@ -151,6 +158,8 @@
 //! - `journal`: A run's journal: one JSON event per line, appended with one write each, judged by the lifecycle table
 //!   as it grows
 //! - `kept`: The lock around what is kept: held by whoever is about to rely on it, and by `gc` while it removes
+//! - `letters/`: The dead letters: an index that follows the log, the acknowledgements, and the claim on a letter that is
+//!   being redriven
 //! - `log/`: The run log, `runs.jsonl`: one line per ended run, append-only, a hash chain; older ones in closed segments
 //! - `outputs`: The manifest of what a run staged, kept in its directory: the manifest's bytes, then their SHA-256
 //! - `price_table`: The price table that somebody imported: `prices.tsv` in the state directory
@@ -294,6 +303,7 @@
 //! - `doctor`: which isolation works here, what is missing, and the exact command that fixes it
 //! - `explain`: what a run would be and do, and where each of its settings comes from, without one
 //! - `export`: runs in a portable file
+//! - `failed/`: the dead letters: listed, redriven (each by a process of its own), acknowledged
 //! - `fsck`: look at everything that is kept, report what is wrong, repair nothing
 //! - `gc`: remove what is kept no longer
 //! - `import`: runs from bundles join the log of this project
@@ -309,6 +319,7 @@
 //! - `schema`: The JSON Schema of a line of the run log, rendered from the Rust types; the copy in `schema/` is
 //!   compared with it by a test
 //! - `show/`: all about one run
+//! - `stats/`: runs counted, by agent, failure class, day, model or label
 //!
 //! ## 6 · `cli`
 //!
@@ -321,6 +332,7 @@
 //! - `diff`: `agentguard diff`: its options, and where its answer goes
 //! - `dispatch`: From arguments to an exit code
 //! - `explain`: the options of `run` with their values, as the command line's own table has them
+//! - `failed`: `agentguard failed`: its subcommands, and where their answers go
 //! - `gc`: `agentguard gc`: its options, what `[gc]` says where they are not given, and where its answer goes
 //! - `generated`: Completions, man pages and the JSON Schema, rendered from the code
 //! - `layered`: The value of one option: what was typed, else what the strongest layer of configuration says
@@ -329,6 +341,7 @@
 //! - `pager`: Long answers, page by page, while standard output is a terminal
 //! - `prices`: its subcommands, and where their answers go
 //! - `progress`: Progress on standard error, while it is a terminal: what is being done and for how long
+//! - `query`: The filters that `log` and `stats` share, and `agentguard stats`
 //! - `settings`: From what was typed and configured to what it means: the strongest layer that names an option wins
 //! - `summary`: The one line at the end of a run, on standard error
 //! - `terminal`: What the standard streams are, and writing to them without dying of a reader that went away

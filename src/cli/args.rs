@@ -9,8 +9,10 @@ use clap_complete::Shell;
 use super::breaker::BreakerArgs;
 use super::bundle::{ExportArgs, ImportArgs};
 use super::diff::DiffArgs;
+use super::failed::FailedArgs;
 use super::gc::GcArgs;
 use super::prices::PricesArgs;
+use super::query::{FilterArgs, StatsArgs};
 
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
 /// nothing.
@@ -55,6 +57,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// List runs, newest first
     Log(LogArgs),
+    /// Count runs by agent, failure class, day, model or label: success, duration, tokens, cost
+    Stats(StatsArgs),
     /// Show all about one run
     Show(ShowArgs),
     /// Apply the changes of a held run to its workspace
@@ -78,6 +82,8 @@ pub enum Command {
     Import(ImportArgs),
     /// See which agents are broken, close their circuit breakers or open them
     Breaker(BreakerArgs),
+    /// The dead letters: list failed runs, redrive them, or acknowledge them
+    Failed(FailedArgs),
     /// See what model calls are reckoned to cost, or take a newer table of prices over
     Prices(PricesArgs),
     /// Finish or take back interrupted commits, write missing records, sweep leftovers
@@ -390,23 +396,13 @@ pub struct DecideArgs {
 Examples:
   agentguard log -n 5
   agentguard log --status failed --since 2026-11-01
+  agentguard log --kind api_rate_limit --label team=search --min-cost 0.50
+  agentguard log --grep 'disk quota' --format csv
   agentguard log --agent nightly --format jsonl | jq .error")]
 pub struct LogArgs {
-    /// Only runs of this agent
-    #[arg(long, value_name = "NAME")]
-    pub agent: Option<String>,
-    /// Only runs that ended so
-    #[arg(long, value_name = "STATUS")]
-    pub status: Option<String>,
-    /// Only runs of this error class
-    #[arg(long, value_name = "CLASS")]
-    pub class: Option<String>,
-    /// Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Only runs that began before this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the command's help")]
+    pub filters: FilterArgs,
     /// At most this many
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
     pub limit: usize,
@@ -424,6 +420,10 @@ pub enum LogFormat {
     Json,
     /// The stored lines
     Jsonl,
+    /// RFC 4180, with titles
+    Csv,
+    /// A table for a document
+    Markdown,
 }
 
 /// `agentguard show`.

@@ -11,7 +11,7 @@ use clap::error::ErrorKind as ClapError;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use crate::cmd::decide::{DecideRequest, decide};
-use crate::cmd::log::{LogFilters, LogRequest, log};
+use crate::cmd::log::{LogRequest, log};
 use crate::cmd::recover::Health;
 use crate::cmd::render::{escape, unless_closed};
 use crate::cmd::replay::{ReplayRequest, Replayed, replay, report};
@@ -22,7 +22,7 @@ use crate::cmd::{demo, doctor, fsck, log as log_command, manifest, recover, sche
 use crate::model::error_kind::ErrorKind;
 use crate::model::event::Purpose;
 use crate::model::spec::PublishPolicy;
-use crate::model::{RunRecord, Status, Text};
+use crate::model::{RunRecord, Status};
 use crate::rules::exit_code::{AgentExit, GUARD_FAILED, exit_code};
 use crate::run::progress::Progress;
 use crate::run::settle::Finished;
@@ -36,10 +36,12 @@ use super::breaker::breaker_command;
 use super::bundle::{export_command, import_command};
 use super::diff::diff_command;
 use super::explain::explain_command;
+use super::failed::failed_command;
 use super::gc::gc_command;
 use super::generated;
 use super::prices::prices_command;
 use super::progress::Shown;
+use super::query::stats_command;
 use super::settings::{Talk, Volume, run_settings, volume};
 use super::summary::summary;
 use super::terminal::{paint, say, width};
@@ -68,7 +70,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn code(code: i32) -> ExitCode {
+pub(super) fn code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
@@ -117,6 +119,10 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             diff_command(args, state_dir, cli.color)
         }
         Command::Log(args) => log_answer(&args, state_dir, cli.color, &mut out),
+        Command::Stats(args) => {
+            drop(out);
+            stats_command(&args, state_dir, cli.color)
+        }
         Command::Show(args) => show_answer(&args, state_dir, cli.color, &mut out),
         Command::Apply(args) => decide_command(args, Purpose::Apply, state_dir, &mut out),
         Command::Discard(args) => decide_command(args, Purpose::Discard, state_dir, &mut out),
@@ -124,6 +130,10 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Export(args) => export_command(args, state_dir, &mut out),
         Command::Import(args) => import_command(&args, state_dir, &mut out),
         Command::Breaker(args) => breaker_command(args, state_dir, cli.color, &mut out),
+        Command::Failed(args) => {
+            drop(out);
+            failed_command(args, state_dir, cli.color)
+        }
         Command::Prices(args) => prices_command(args, state_dir, cli.color, &mut out),
         Command::Recover => health(recover::recover(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Gc(args) => gc_command(&args, state_dir, &mut out),
@@ -176,7 +186,7 @@ fn run_command(args: RunArgs, state_dir: Option<&Path>, matches: &ArgMatches) ->
     Ok(code(finished.record.guard_exit_code.unwrap_or(GUARD_FAILED)))
 }
 
-fn tell(finished: &Finished, talk: Talk) {
+pub(super) fn tell(finished: &Finished, talk: Talk) {
     if let Some(path) = &finished.repaired {
         say(&format!(
             "agentguard: warning: the log's torn end was moved to {}",
@@ -293,18 +303,14 @@ fn decide_command(
 fn log_answer(args: &LogArgs, state_dir: Option<&Path>, color: When, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let state = StateDir::open(&surroundings(state_dir)?.state)?;
     let request = LogRequest {
-        filters: LogFilters {
-            agents: args.agent.iter().map(|agent| Text::from(agent.as_str())).collect(),
-            statuses: args.status.iter().map(|word| parse_word("status", word)).collect::<anyhow::Result<_>>()?,
-            classes: args.class.iter().map(|word| parse_word("class", word)).collect::<anyhow::Result<_>>()?,
-            since: args.since.as_deref().map(|text| super::when::parse("since", text)).transpose()?,
-            until: args.until.as_deref().map(|text| super::when::parse("until", text)).transpose()?,
-        },
+        filters: args.filters.filters()?,
         limit: Some(args.limit),
         format: match args.format {
             LogFormat::Table => log_command::LogFormat::Table { width: width(), paint: paint(color) },
             LogFormat::Json => log_command::LogFormat::Json,
             LogFormat::Jsonl => log_command::LogFormat::Jsonl,
+            LogFormat::Csv => log_command::LogFormat::Csv,
+            LogFormat::Markdown => log_command::LogFormat::Markdown,
         },
     };
     let answer = log(&RunLog::at(state.path()), &request, out, &mut io::stderr())?;
@@ -313,7 +319,7 @@ fn log_answer(args: &LogArgs, state_dir: Option<&Path>, color: When, out: &mut d
 }
 
 /// A word of the record's vocabulary; a stranger is told the whole of it.
-fn parse_word<T: serde::de::DeserializeOwned>(option: &str, word: &str) -> anyhow::Result<T> {
+pub(super) fn parse_word<T: serde::de::DeserializeOwned>(option: &str, word: &str) -> anyhow::Result<T> {
     serde_json::from_value(serde_json::Value::String(word.to_owned()))
         .map_err(|error| anyhow::anyhow!("--{option}: {error}"))
 }

@@ -9,6 +9,7 @@ use crate::run::workspace::commit::read_plan;
 use crate::store::breakers::Breakers;
 use crate::store::change_set;
 use crate::store::journal;
+use crate::store::letters::Letters;
 use crate::store::log::RunLog;
 use crate::store::outputs;
 use crate::store::run_dir::RunDir;
@@ -29,6 +30,7 @@ pub fn fsck(at: &Surroundings, out: &mut dyn Write) -> anyhow::Result<Health> {
     let store = SnapshotStore::at(state.path());
     problems.extend(store.check().into_iter().map(|problem| format!("{}: {}", problem.path.display(), problem.what)));
     problems.extend(Breakers::at(&state).check());
+    problems.extend(Letters::at(&state).check());
     for problem in &problems {
         writeln!(out, "{}", render::escape(problem.as_bytes()))?;
     }

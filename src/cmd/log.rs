@@ -5,10 +5,12 @@ use std::io::{self, BufWriter, Write};
 use anyhow::Context as _;
 
 use super::render::{
-    Cell, Paint, Table, Tint, cost, duration_between, escape, local_time, tokens, truncate, unless_closed,
+    Cell, Paint, Table, Tint, cost, csv_row, duration_between, escape, local_time, markdown_row, markdown_titles,
+    tokens, truncate, unless_closed,
 };
-use crate::model::{ErrorClass, RunRecord, Status, Text, Timestamp};
-use crate::store::log::{Damage, Line, LineHead, RunLog};
+use crate::model::{RunRecord, Status};
+use crate::rules::filter::RunFilters;
+use crate::store::log::{Damage, Line, ReadError, RunLog};
 
 /// The widest agent name in the table, in terminal columns.
 const AGENT_WIDTH: usize = 24;
@@ -17,26 +19,11 @@ const AGENT_WIDTH: usize = 24;
 #[derive(Clone, Debug)]
 pub struct LogRequest {
     /// Which runs.
-    pub filters: LogFilters,
+    pub filters: RunFilters,
     /// At most that many.
     pub limit: Option<usize>,
     /// In which form.
     pub format: LogFormat,
-}
-
-/// Which runs; an empty list lets all through.
-#[derive(Clone, Debug, Default)]
-pub struct LogFilters {
-    /// Of one of these agents.
-    pub agents: Vec<Text>,
-    /// Ended in one of these ways.
-    pub statuses: Vec<Status>,
-    /// Failed in one of these ways.
-    pub classes: Vec<ErrorClass>,
-    /// Started then or later.
-    pub since: Option<Timestamp>,
-    /// Started before then.
-    pub until: Option<Timestamp>,
 }
 
 /// The form of the list.
@@ -53,6 +40,10 @@ pub enum LogFormat {
     Json,
     /// The lines as they are stored, byte for byte.
     Jsonl,
+    /// RFC 4180, with titles.
+    Csv,
+    /// A table for a document.
+    Markdown,
 }
 
 /// What was listed. Any damaged line should make the exit code 1: the answer is good and not complete.
@@ -65,25 +56,12 @@ pub struct LogAnswer {
     pub damaged: usize,
 }
 
-impl LogFilters {
-    fn let_through(&self, run: &LineHead) -> bool {
-        fn among<T: PartialEq>(wanted: &[T], value: Option<&T>) -> bool {
-            wanted.is_empty() || value.is_some_and(|value| wanted.contains(value))
-        }
-        among(&self.agents, Some(&run.agent))
-            && among(&self.statuses, Some(&run.status))
-            && among(&self.classes, run.error_class.as_ref())
-            && self.since.is_none_or(|since| run.start_time >= since)
-            && self.until.is_none_or(|until| run.start_time < until)
-    }
-}
-
 /// Lists runs on `out`, newest first; damaged lines are named on `warn` with their offset and passed over.
 pub fn log(log: &RunLog, request: &LogRequest, out: &mut dyn Write, warn: &mut dyn Write) -> anyhow::Result<LogAnswer> {
     let mut out = BufWriter::new(out);
-    let mut list = List::begin(request.format, &mut out);
+    let mut list = List::begin(request.format, &mut out).context("write the list of runs")?;
     let mut answer = LogAnswer::default();
-    for line in log.newest_first()? {
+    for line in newest_first(log, &request.filters)? {
         if request.limit.is_some_and(|limit| answer.shown >= limit) {
             break;
         }
@@ -109,14 +87,25 @@ pub fn log(log: &RunLog, request: &LogRequest, out: &mut dyn Write, warn: &mut d
     Ok(answer)
 }
 
+/// The lines that may be of a run that is meant.
+fn newest_first(
+    log: &RunLog,
+    filters: &RunFilters,
+) -> Result<Box<dyn Iterator<Item = Result<Line, ReadError>>>, ReadError> {
+    match filters.needle() {
+        Some(needle) => Ok(Box::new(log.newest_with(&needle)?)),
+        None => Ok(Box::new(log.newest_first()?)),
+    }
+}
+
 /// A line to list, with its record where it was read already.
 struct Listed<'a> {
     line: &'a [u8],
     record: RunRecord,
 }
 
-fn wanted<'a>(line: &'a Line, filters: &LogFilters) -> Result<Option<Listed<'a>>, Damage> {
-    if !filters.let_through(&line.head()?) {
+fn wanted<'a>(line: &'a Line, filters: &RunFilters) -> Result<Option<Listed<'a>>, Damage> {
+    if !filters.let_through(&line.facts(filters.wanted())?) {
         return Ok(None);
     }
     Ok(Some(Listed { line: &line.bytes, record: line.record()? }))
@@ -127,15 +116,25 @@ enum List<'a> {
     Table(Table<'a>),
     Json { out: &'a mut dyn Write, separator: &'static str },
     Jsonl(&'a mut dyn Write),
+    Csv(&'a mut dyn Write),
+    Markdown(&'a mut dyn Write),
 }
 
 impl<'a> List<'a> {
-    fn begin(format: LogFormat, out: &'a mut dyn Write) -> Self {
-        match format {
+    fn begin(format: LogFormat, out: &'a mut dyn Write) -> io::Result<Self> {
+        Ok(match format {
             LogFormat::Table { width, paint } => Self::Table(Table::new(out, paint, width, titles())),
             LogFormat::Json => Self::Json { out, separator: "[\n" },
             LogFormat::Jsonl => Self::Jsonl(out),
-        }
+            LogFormat::Csv => {
+                csv_row(out, &CSV_TITLES)?;
+                Self::Csv(out)
+            }
+            LogFormat::Markdown => {
+                markdown_titles(out, &["Run", "Started", "Agent", "Status", "Took", "Tokens", "Cost", "Result"])?;
+                Self::Markdown(out)
+            }
+        })
     }
 
     fn add(&mut self, run: &Listed<'_>) -> io::Result<()> {
@@ -149,6 +148,8 @@ impl<'a> List<'a> {
                 out.write_all(run.line)?;
                 out.write_all(b"\n")
             }
+            Self::Csv(out) => csv_row(*out, &values(&run.record)),
+            Self::Markdown(out) => markdown_row(*out, &shown(&run.record)),
         }
     }
 
@@ -157,7 +158,7 @@ impl<'a> List<'a> {
             Self::Table(table) => table.finish(),
             Self::Json { out, separator: "[\n" } => out.write_all(b"[]\n"),
             Self::Json { out, .. } => out.write_all(b"\n]\n"),
-            Self::Jsonl(_) => Ok(()),
+            Self::Jsonl(_) | Self::Csv(_) | Self::Markdown(_) => Ok(()),
         }
     }
 }
@@ -169,6 +170,66 @@ fn titles() -> Vec<Cell> {
     titles.extend([took, tokens, cost].map(Cell::right));
     titles.push(Cell::left(result));
     titles
+}
+
+const CSV_TITLES: [&str; 16] = [
+    "run_id",
+    "start_time",
+    "end_time",
+    "agent",
+    "status",
+    "error_class",
+    "error_kind",
+    "error",
+    "exit_code",
+    "published",
+    "attempts",
+    "tokens_used",
+    "cost_usd",
+    "targets",
+    "replay_of",
+    "redrive_of",
+];
+
+/// For programs, in the order of the titles; unknown is empty.
+fn values(run: &RunRecord) -> Vec<String> {
+    fn or_empty<T: ToString>(value: Option<T>) -> String {
+        value.map(|value| value.to_string()).unwrap_or_default()
+    }
+    let targets: Vec<_> = run.targets.iter().map(|target| target.to_string_lossy()).collect();
+    vec![
+        run.run_id.to_string(),
+        run.start_time.to_string(),
+        run.end_time.to_string(),
+        run.agent.to_string_lossy().into_owned(),
+        run.status.to_string(),
+        or_empty(run.error_class),
+        or_empty(run.error.as_ref().map(|error| error.kind)),
+        or_empty(run.error.as_ref().map(|error| &error.message)),
+        or_empty(run.exit_code),
+        run.published.to_string(),
+        run.attempts.len().to_string(),
+        or_empty(run.tokens_used),
+        or_empty(run.cost_usd),
+        targets.join(" "),
+        or_empty(run.replay_of),
+        or_empty(run.redrive_of),
+    ]
+}
+
+/// For a document; names are not escaped yet.
+fn shown(run: &RunRecord) -> [String; 8] {
+    [
+        run.run_id.short(),
+        local_time(run.start_time),
+        run.agent.to_string_lossy().into_owned(),
+        outcome(run),
+        duration_between(run.start_time, run.end_time),
+        tokens(run.tokens_used),
+        cost(run.cost_usd),
+        // Escaped already, like everything that is made for a terminal.
+        result(run),
+    ]
 }
 
 fn row(run: &RunRecord) -> Vec<Cell> {

@@ -27,7 +27,7 @@ use crate::run::stdin::StdinPlan;
 use crate::store::bundle::{DEFAULT_LIMIT, IMPORTED_NAME};
 use crate::store::change_set;
 use crate::store::journal;
-use crate::store::kept;
+use crate::store::kept::{self, Relying};
 use crate::store::log::RunLog;
 use crate::store::outputs;
 use crate::store::run_dir::BASE_NAME;
@@ -93,17 +93,13 @@ pub fn replay(request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::
     if dir.join(IMPORTED_NAME).exists() {
         move_here(&mut recorded, &request.at.project, progress)?;
     }
-    refuse_redacted(&recorded, request, progress)?;
-    let mut spec = respecify(&recorded, original.run_id, &journal, request)?;
+    refuse_redacted(&recorded, &request.command, progress)?;
+    let again = Again { run_id: original.run_id, command: &request.command, purpose: Purpose::Replay(request.publish) };
+    let mut spec = respecify(&recorded, &journal, &again)?;
     warn_about_environment(&recorded, progress);
     check_stdin(&dir, &journal)?;
     day_budget::apply(&mut spec, &state)?;
-    let connect = |own: &RunDir| {
-        lay_out_base(&dir, own)?;
-        let stdin = lay_out_stdin(&dir.join("stdin"), own)?;
-        drop(relying);
-        Ok(Connections { stdin, stdout: Passing::ToStdout, stderr: Passing::ToStderr })
-    };
+    let connect = |own: &RunDir| connections(&dir, own, relying);
     let finished = drive(&state, NewRun::mint(Touched::Something), spec, connect, progress)?;
     let comparison = compare_runs(&state, &original, &finished.record)?;
     Ok(Replayed { finished, original: original.run_id, comparison })
@@ -148,11 +144,15 @@ fn move_here(recorded: &mut RunSpec, project: &Path, progress: &Arc<dyn Progress
 }
 
 /// Secrets do not travel: whoever replays gives them anew.
-fn refuse_redacted(recorded: &RunSpec, request: &ReplayRequest, progress: &Arc<dyn Progress>) -> anyhow::Result<()> {
+pub(super) fn refuse_redacted(
+    recorded: &RunSpec,
+    command: &[OsString],
+    progress: &Arc<dyn Progress>,
+) -> anyhow::Result<()> {
     let has_gap = |text: &Text| memchr::memmem::find(&text.0, REDACTED.as_bytes()).is_some();
-    if request.command.is_empty() && recorded.command.iter().any(has_gap) {
-        let command = render::shell_quote(&recorded.command);
-        bail!("the recorded command lost its secrets when it was exported: give it anew after --\n  {command}");
+    if command.is_empty() && recorded.command.iter().any(has_gap) {
+        let recorded = render::shell_quote(&recorded.command);
+        bail!("the recorded command lost its secrets when it was exported: give it anew after --\n  {recorded}");
     }
     if recorded.gate.verify.iter().any(has_gap) {
         let words = "a recorded verify command lost its secrets when it was exported: it may judge otherwise here";
@@ -161,8 +161,29 @@ fn refuse_redacted(recorded: &RunSpec, request: &ReplayRequest, progress: &Arc<d
     Ok(())
 }
 
-/// The recorded specification, with the recorded snapshot as its inputs.
-fn respecify(recorded: &RunSpec, run_id: RunId, journal: &[Event], request: &ReplayRequest) -> anyhow::Result<RunSpec> {
+/// How a run is to be run again.
+pub(super) struct Again<'a> {
+    /// The run.
+    pub(super) run_id: RunId,
+    /// Another command instead of the recorded one; empty for the recorded one.
+    pub(super) command: &'a [OsString],
+    /// What for.
+    pub(super) purpose: Purpose,
+}
+
+/// What a run is run again for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To look at what happened.
+    Replay(PublishPolicy),
+    /// So that its work is done after all.
+    Redrive,
+}
+
+/// The recorded specification, with the recorded snapshot as its inputs. A redrive of a run that ended before its inputs
+/// were read reads them now, as that run would have.
+pub(super) fn respecify(recorded: &RunSpec, journal: &[Event], again: &Again<'_>) -> anyhow::Result<RunSpec> {
+    let run_id = again.run_id;
     let taken = journal.iter().find_map(|event| match event {
         Event::Snapshotted(taken) => Some(taken.snapshot.clone()),
         _ => None,
@@ -171,25 +192,31 @@ fn respecify(recorded: &RunSpec, run_id: RunId, journal: &[Event], request: &Rep
         InputSource::Live(roots) => !roots.is_empty(),
         InputSource::Recorded(_) => recorded.workspace.is_none() || recorded.recorded_inputs,
     };
+    let is_taken = taken.is_some();
     let source = match taken {
         Some(snapshot) if had_inputs || recorded.workspace.is_some() => InputSource::Recorded(snapshot),
         Some(_) => InputSource::Live(Vec::new()),
+        None if again.purpose == Purpose::Redrive => recorded.inputs.source.clone(),
         None => bail!("run {run_id} has no snapshot of its inputs: it ended before they were read"),
     };
     let mut spec = recorded.clone();
     spec.inputs.source = source;
-    spec.recorded_inputs = recorded.workspace.is_some() && had_inputs;
-    spec.publish = request.publish;
-    spec.replay_of = Some(run_id);
+    if is_taken {
+        spec.recorded_inputs = recorded.workspace.is_some() && had_inputs;
+    }
+    (spec.publish, spec.replay_of, spec.redrive_of) = match again.purpose {
+        Purpose::Replay(publish) => (publish, Some(run_id), None),
+        Purpose::Redrive => (PublishPolicy::Commit, None, Some(run_id)),
+    };
     spec.parent_run_id = parent_run();
-    if !request.command.is_empty() {
-        spec.command = request.command.iter().map(|argument| Text::from(argument.as_os_str())).collect();
+    if !again.command.is_empty() {
+        spec.command = again.command.iter().map(|argument| Text::from(argument.as_os_str())).collect();
     }
     Ok(spec)
 }
 
 /// Recorded values are brought along; what differs from today is named, so that nobody wonders.
-fn warn_about_environment(recorded: &RunSpec, progress: &Arc<dyn Progress>) {
+pub(super) fn warn_about_environment(recorded: &RunSpec, progress: &Arc<dyn Progress>) {
     let differing: Vec<String> = recorded
         .environment
         .iter()
@@ -218,6 +245,15 @@ pub fn check_stdin(dir: &RunDir, journal: &[Event]) -> anyhow::Result<()> {
         bail!("the recorded standard input {path:?} is damaged: its hash does not match");
     }
     Ok(())
+}
+
+/// The streams of a run that is run again, and what its directory has from the original.
+/// From then on the new run's directory names what it relies on.
+pub(super) fn connections(original: &RunDir, own: &RunDir, relying: Relying) -> io::Result<Connections> {
+    lay_out_base(original, own)?;
+    let stdin = lay_out_stdin(&original.join("stdin"), own)?;
+    drop(relying);
+    Ok(Connections { stdin, stdout: Passing::ToStdout, stderr: Passing::ToStderr })
 }
 
 /// What staging started from then (`--out-from current`), not what the targets hold today.

@@ -243,6 +243,7 @@ pub(super) fn specify(request: &RunRequest) -> anyhow::Result<RunSpec> {
         breaker: request.breaker,
         parent_run_id: parent_run(),
         replay_of: None,
+        redrive_of: None,
     })
 }
 

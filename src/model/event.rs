@@ -76,6 +76,9 @@ pub struct Header {
     pub parent_run_id: Option<RunId>,
     /// The run this one replays.
     pub replay_of: Option<RunId>,
+    /// The failed run this one redrives.
+    #[serde(default)]
+    pub redrive_of: Option<RunId>,
     /// Host name.
     pub host: Text,
     /// User name.

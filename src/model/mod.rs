@@ -7,6 +7,8 @@ pub mod digest;
 pub mod entry;
 pub mod error_kind;
 pub mod event;
+pub mod facts;
+pub mod letter;
 pub mod price;
 pub mod record;
 pub mod rel_path;

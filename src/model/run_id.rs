@@ -29,6 +29,12 @@ impl RunId {
         self.0.as_bytes()
     }
 
+    /// The id with these bytes; `None` where they are no UUIDv7.
+    pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
+        let id = Uuid::from_bytes(bytes);
+        (id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122).then_some(Self(id))
+    }
+
     /// Milliseconds since the Unix epoch at which the run started.
     pub fn unix_millis(&self) -> u64 {
         self.0.as_u128().unbounded_shr(80) as u64

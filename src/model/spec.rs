@@ -81,6 +81,16 @@ pub struct RunSpec {
     pub parent_run_id: Option<RunId>,
     /// The run this one replays.
     pub replay_of: Option<RunId>,
+    /// The failed run this one redrives.
+    #[serde(default)]
+    pub redrive_of: Option<RunId>,
+}
+
+impl RunSpec {
+    /// The run whose recorded environment and standard input this one is given.
+    pub fn again_of(&self) -> Option<RunId> {
+        self.replay_of.or(self.redrive_of)
+    }
 }
 
 /// A directory whose changes are staged, and what becomes of them.

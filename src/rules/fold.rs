@@ -179,7 +179,7 @@ impl<'a> Seen<'a> {
             labels: header.labels.clone(),
             parent_run_id: header.parent_run_id,
             replay_of: header.replay_of,
-            redrive_of: None,
+            redrive_of: header.redrive_of,
             host: header.host.clone(),
             user: header.user.clone(),
             agentguard: header.agentguard.clone(),

@@ -370,7 +370,7 @@ fn ended(
 /// A replay was given the standard input of its original, which lies in this run's directory.
 fn recorded_stdin(life: &Life) -> Option<Kept> {
     use sha2::Digest as _;
-    life.spec.replay_of?;
+    life.spec.again_of()?;
     let bytes = std::fs::read(life.dir.join("stdin")).ok().filter(|bytes| !bytes.is_empty())?;
     Some(Kept { digest: Some(crate::model::Digest(sha2::Sha256::digest(&bytes).into())), size: bytes.len() as u64 })
 }

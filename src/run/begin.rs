@@ -139,6 +139,7 @@ fn header(spec: &RunSpec, run_id: RunId) -> Header {
         labels: spec.labels.clone(),
         parent_run_id: spec.parent_run_id,
         replay_of: spec.replay_of,
+        redrive_of: spec.redrive_of,
         host: host::host_name(),
         user: host::user_name(),
         agentguard: env!("CARGO_PKG_VERSION").to_owned(),

@@ -16,6 +16,7 @@ use crate::rules::lifecycle::Phase;
 use crate::rules::recovery::supervisor_died;
 use crate::store::journal::Journal;
 use crate::store::kept;
+use crate::store::letters::Letters;
 use crate::store::log::RunLog;
 use crate::store::run_dir::RunDir;
 use crate::store::state_dir::StateDir;
@@ -50,6 +51,8 @@ pub(super) fn adopt(state: &StateDir, nested: &Path, parent: RunId) -> io::Resul
         record.parent_run_id = record.parent_run_id.or(Some(parent));
         if record.run_id == run_id && !log.contains(&run_id).map_err(io::Error::other)? {
             let _repaired = log.append(&mut record).map_err(io::Error::other)?;
+            // Read from the log by whoever asks next, if it cannot be noted now.
+            let _ = Letters::at(state).note(&record);
             let _told = count_recorded(state, &own, &record, parent).map_err(io::Error::other)?;
         }
     }

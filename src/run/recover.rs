@@ -13,6 +13,7 @@ use crate::rules::recovery::{Recovery, decide, purpose_of, supervisor_died};
 use crate::store::bundle;
 use crate::store::change_set;
 use crate::store::journal::Journal;
+use crate::store::letters::Letters;
 use crate::store::log::RunLog;
 use crate::store::outputs;
 use crate::store::publish::{ApplyError, apply};
@@ -248,6 +249,8 @@ fn enter(state: &StateDir, dir: &RunDir, journal: &Journal, outputs: &[OutputTar
         // Whatever code its supervisor was about to exit with, nobody was told success: the line was not durable.
         record.guard_exit_code = None;
         let _repaired = log.append(&mut record).map_err(|error| chain(&error))?;
+        // Read from the log by whoever asks next, if it cannot be noted now.
+        let _ = Letters::at(state).note(&record);
         // For people who look into the directory.
         let _ = dir.write_record(&record);
     }

@@ -9,6 +9,7 @@ use crate::rules::fold::{FoldError, fold};
 use crate::rules::lifecycle::Phase;
 use crate::rules::standing::{Standing, standing};
 use crate::store::journal::JournalError;
+use crate::store::letters::Letters;
 use crate::store::log::{AppendError, RunLog};
 use crate::store::run_dir::{RunDir, RunDirError};
 use crate::store::state_dir::StateDir;
@@ -112,6 +113,8 @@ pub fn enter_in_log(life: Life) -> Result<Finished, SettleError> {
     crash::point("settle.recorded").map_err(SettleError::Struck)?;
     // For people who look into the directory: the log is the truth, so a failure here is none of the run's.
     let _ = life.dir.write_record(&record);
+    // Read from the log by whoever asks next, if it cannot be noted now.
+    let _ = Letters::at(&life.state).note(&record);
     // The run is in the log: nothing that happens now changes what came of it. Its mark stays for the next command.
     let mut breakers = Told::default();
     let swept = breaker::count(&life.state, &record, &life.spec.breaker, record.run_id)

@@ -121,7 +121,7 @@ pub async fn watch(
     progress: &Arc<dyn Progress>,
 ) -> Result<Watched, StartError> {
     let terminal = Terminal::observe();
-    let recorded: Vec<(Text, Text)> = match life.spec.replay_of {
+    let recorded: Vec<(Text, Text)> = match life.spec.again_of() {
         Some(_) => life.spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         None => Vec::new(),
     };

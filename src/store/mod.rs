@@ -10,6 +10,7 @@ pub mod git_state;
 pub mod ignore;
 pub mod journal;
 pub mod kept;
+pub mod letters;
 pub mod log;
 pub mod outputs;
 pub mod price_table;

@@ -210,6 +210,16 @@ impl StateDir {
         self.path.join("breakers")
     }
 
+    /// `letters/`.
+    pub fn letters(&self) -> PathBuf {
+        self.path.join("letters")
+    }
+
+    /// `acks.jsonl`.
+    pub fn acks(&self) -> PathBuf {
+        self.path.join("acks.jsonl")
+    }
+
     /// `trash/`.
     pub fn trash(&self) -> PathBuf {
         self.path.join("trash")

@@ -14,6 +14,13 @@ pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o600).custom_flags(flags).open(path)
 }
 
+/// Opens a regular file for reading and for writing in place, never through a link; creates it with mode 0600.
+pub fn open_for_update(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
+}
+
 /// Appends all the bytes to a file that is `old_len` long, or leaves it `old_len` long.
 ///
 /// A full disk gives a short write first and `ENOSPC` only when the rest is tried, and then the part is taken back. A

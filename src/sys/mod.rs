@@ -34,4 +34,5 @@ pub mod remove;
 pub mod rename;
 pub mod terminal;
 pub mod walk;
+pub mod worker;
 pub mod xattr;

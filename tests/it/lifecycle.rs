@@ -32,6 +32,7 @@ fn header() -> Header {
         labels: BTreeMap::new(),
         parent_run_id: None,
         replay_of: None,
+        redrive_of: None,
         host: Text::from("host"),
         user: Text::from("user"),
         agentguard: "0".to_owned(),

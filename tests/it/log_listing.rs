@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt as _;
 
-use agentguard::cmd::log::{LogAnswer, LogFilters, LogFormat, LogRequest, log};
+use agentguard::cmd::log::{LogAnswer, LogFormat, LogRequest, log};
 use agentguard::cmd::render::Paint;
 use agentguard::cmd::show::{ShowRequest, ShowWhat, show};
 use agentguard::model::error_kind::Failure;
 use agentguard::model::record::VerifyRecord;
 use agentguard::model::{ErrorClass, ErrorKind, RunRecord, Status, Text};
+use agentguard::rules::filter::RunFilters;
 use agentguard::store::log::RunLog;
 use tempfile::TempDir;
 
@@ -26,7 +27,7 @@ fn log_of(records: impl IntoIterator<Item = RunRecord>) -> (TempDir, RunLog) {
     (dir, log)
 }
 
-fn listed(runs: &RunLog, filters: LogFilters, limit: Option<usize>, format: LogFormat) -> (String, String, LogAnswer) {
+fn listed(runs: &RunLog, filters: RunFilters, limit: Option<usize>, format: LogFormat) -> (String, String, LogAnswer) {
     let (mut out, mut warn) = (Vec::new(), Vec::new());
     let answer = log(runs, &LogRequest { filters, limit, format }, &mut out, &mut warn).expect("list");
     (String::from_utf8(out).expect("text"), String::from_utf8(warn).expect("text"), answer)
@@ -39,7 +40,7 @@ fn shown(dir: &TempDir, run: &str, what: ShowWhat) -> String {
 }
 
 /// The numbers of the runs that a filter lets through, as `jsonl` gives them.
-fn numbers(runs: &RunLog, filters: LogFilters) -> Vec<u64> {
+fn numbers(runs: &RunLog, filters: RunFilters) -> Vec<u64> {
     let (out, _, _) = listed(runs, filters, None, LogFormat::Jsonl);
     let ids = out.lines().map(|line| serde_json::from_str::<RunRecord>(line).expect("a record").run_id);
     ids.map(|id| (0..100).find(|number| run_id(*number) == id).expect("one of them")).collect()
@@ -51,14 +52,14 @@ fn jsonl_is_the_stored_lines_newest_first_and_json_is_one_array_of_the_same() {
     let stored = fs::read_to_string(runs.path()).expect("log");
     let newest: Vec<&str> = stored.lines().rev().take(3).collect();
     newest.iter().for_each(|line| validate_record(line));
-    let (jsonl, warned, answer) = listed(&runs, LogFilters::default(), Some(3), LogFormat::Jsonl);
+    let (jsonl, warned, answer) = listed(&runs, RunFilters::default(), Some(3), LogFormat::Jsonl);
     assert_eq!(jsonl.lines().collect::<Vec<_>>(), newest);
     assert_eq!((warned.as_str(), answer), ("", LogAnswer { shown: 3, damaged: 0 }));
-    let (json, _, _) = listed(&runs, LogFilters::default(), Some(3), LogFormat::Json);
+    let (json, _, _) = listed(&runs, RunFilters::default(), Some(3), LogFormat::Json);
     let array: Vec<RunRecord> = serde_json::from_str(&json).expect("an array");
     assert_eq!(array, newest.iter().map(|line| serde_json::from_str(line).expect("a record")).collect::<Vec<_>>());
     let (_empty, none) = log_of([]);
-    assert_eq!(listed(&none, LogFilters::default(), None, LogFormat::Json).0, "[]\n");
+    assert_eq!(listed(&none, RunFilters::default(), None, LogFormat::Json).0, "[]\n");
 }
 
 #[test]
@@ -70,13 +71,13 @@ fn filters_let_through_what_they_name() {
         RunRecord { agent: "reader".into(), ..failed(2, ErrorClass::PartialWrite) },
         record(3),
     ]);
-    let none = LogFilters::default;
+    let none = RunFilters::default;
     assert_eq!(numbers(&runs, none()), [3, 2, 1, 0]);
-    assert_eq!(numbers(&runs, LogFilters { agents: vec!["reader".into()], ..none() }), [2]);
-    assert_eq!(numbers(&runs, LogFilters { statuses: vec![Status::Failed], ..none() }), [2, 1]);
-    assert_eq!(numbers(&runs, LogFilters { classes: vec![ErrorClass::CleanAbort], ..none() }), [1]);
+    assert_eq!(numbers(&runs, RunFilters { agents: vec!["reader".into()], ..none() }), [2]);
+    assert_eq!(numbers(&runs, RunFilters { statuses: vec![Status::Failed], ..none() }), [2, 1]);
+    assert_eq!(numbers(&runs, RunFilters { classes: vec![ErrorClass::CleanAbort], ..none() }), [1]);
     let (since, until) = (Some(record(1).start_time), Some(record(3).start_time));
-    assert_eq!(numbers(&runs, LogFilters { since, until, ..none() }), [2, 1]);
+    assert_eq!(numbers(&runs, RunFilters { since, until, ..none() }), [2, 1]);
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn the_table_says_who_when_how_and_what_came_of_it() {
     failed.cost_usd = Some(0.0512);
     failed.published = false;
     let (_dir, runs) = log_of([record(0), failed]);
-    let (table, _, _) = listed(&runs, LogFilters::default(), None, TABLE);
+    let (table, _, _) = listed(&runs, RunFilters::default(), None, TABLE);
     let words = |at: usize| table.lines().nth(at).expect("a line").split_whitespace().collect::<Vec<_>>();
     assert_eq!(words(0), ["RUN", "STARTED", "AGENT", "STATUS", "TOOK", "TOKENS", "COST", "RESULT"]);
     assert_eq!(words(1)[0], run_id(1).short());
@@ -96,7 +97,7 @@ fn the_table_says_who_when_how_and_what_came_of_it() {
     assert_eq!(words(1)[3..], cells);
     assert_eq!(words(2)[3..], ["writer", "succeeded", "400ms", "-", "-", "reports"]);
     let narrow = LogFormat::Table { width: Some(100), paint: Paint::Plain };
-    let (table, _, _) = listed(&runs, LogFilters::default(), None, narrow);
+    let (table, _, _) = listed(&runs, RunFilters::default(), None, narrow);
     assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
 }
 
@@ -108,7 +109,7 @@ fn a_damaged_line_is_named_with_its_offset_and_the_rest_is_listed() {
     let offset = lines[0].len() + 1;
     fs::write(runs.path(), [lines[0], &lines[1][..200], lines[2], ""].join("\n")).expect("write");
     for format in [TABLE, LogFormat::Json, LogFormat::Jsonl] {
-        let (out, warned, answer) = listed(&runs, LogFilters::default(), None, format);
+        let (out, warned, answer) = listed(&runs, RunFilters::default(), None, format);
         assert_eq!(answer, LogAnswer { shown: 2, damaged: 1 });
         assert!(warned.contains(&format!("the line at byte {offset} is damaged: ")), "{warned}");
         let (newest, oldest) = (run_id(2).short(), run_id(0).short());
@@ -130,7 +131,7 @@ fn names_that_would_command_a_terminal_are_spelled_out_and_come_back_from_json_a
     fs::create_dir_all(&run_dir).expect("run directory");
     fs::write(run_dir.join("verify-1.log"), b"fine\n\x1b[31mred\r\xff\n").expect("verify log");
 
-    let table = listed(&runs, LogFilters::default(), None, TABLE).0;
+    let table = listed(&runs, RunFilters::default(), None, TABLE).0;
     let page = shown(&dir, "@", ShowWhat::Summary(Paint::Plain));
     for output in [&table, &page] {
         let obeyed = |letter: char| (letter.is_control() && letter != '\n') || "\u{202e}\u{9b}".contains(letter);
@@ -139,7 +140,7 @@ fn names_that_would_command_a_terminal_are_spelled_out_and_come_back_from_json_a
     assert_eq!(table.lines().count(), 2);
     assert!(page.contains("| \\x1b[31mred\\x0d\\xff"), "{page}");
 
-    for json in [listed(&runs, LogFilters::default(), None, LogFormat::Jsonl).0, shown(&dir, "@", ShowWhat::Json)] {
+    for json in [listed(&runs, RunFilters::default(), None, LogFormat::Jsonl).0, shown(&dir, "@", ShowWhat::Json)] {
         validate_record(&json);
         let back: RunRecord = serde_json::from_str(&json).expect("a record");
         assert_eq!(back.agent.as_os_str(), std::ffi::OsString::from_vec(hostile.clone()));
@@ -152,7 +153,7 @@ fn what_is_said_about_a_damaged_line_holds_nothing_that_a_terminal_obeys() {
     let (_dir, runs) = log_of([record(0)]);
     let text = fs::read_to_string(runs.path()).expect("log");
     fs::write(runs.path(), text.replace("succeeded", "\\u001b[2J\u{202e}")).expect("write");
-    let (_, warned, answer) = listed(&runs, LogFilters::default(), None, TABLE);
+    let (_, warned, answer) = listed(&runs, RunFilters::default(), None, TABLE);
     assert_eq!(answer.damaged, 1);
     assert!(warned.contains("\\u{1b}[2J\\u{202e}"), "{warned:?}");
 }
@@ -207,7 +208,7 @@ fn a_reader_that_leaves_early_is_no_error() {
     }
     let (dir, runs) = log_of((0..300).map(record));
     for format in [TABLE, LogFormat::Json, LogFormat::Jsonl] {
-        let request = LogRequest { filters: LogFilters::default(), limit: None, format };
+        let request = LogRequest { filters: RunFilters::default(), limit: None, format };
         let _ = log(&runs, &request, &mut Closed, &mut Closed).expect("no error");
     }
     let request = ShowRequest { run: "@".into(), what: ShowWhat::Json };

@@ -152,6 +152,7 @@ impl Trees {
             needs: Vec::new(),
             parent_run_id: None,
             replay_of: None,
+            redrive_of: None,
         }
     }
 }
@@ -171,6 +172,7 @@ fn write_journal(dir: &RunDir, record: &RunRecord, before: &Captured, contents: 
         labels: BTreeMap::new(),
         parent_run_id: None,
         replay_of: None,
+        redrive_of: None,
         host: record.host.clone(),
         user: record.user.clone(),
         agentguard: record.agentguard.clone(),

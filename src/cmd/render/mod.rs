@@ -4,6 +4,7 @@
 mod escape;
 mod figures;
 mod json;
+mod sheet;
 mod table;
 
 use std::io;
@@ -11,6 +12,7 @@ use std::io;
 pub use escape::{escape, escape_line, shell_quote};
 pub use figures::{byte_count, cost, duration, duration_between, local_time, tokens};
 pub use json::indent_json;
+pub use sheet::{csv_row, markdown_row, markdown_titles};
 pub use table::{Cell, Paint, Table, Tint, truncate};
 
 /// A reader that has seen enough (`agentguard log | head`) is no error: what was written was what it wanted.

@@ -134,7 +134,7 @@ fn line_at(segment: &Segment, offset: u64) -> io::Result<Line> {
 }
 
 /// The whole line that begins at this offset of the log.
-fn line_in(segments: &[Segment], offset: u64) -> io::Result<Line> {
+pub(super) fn line_in(segments: &[Segment], offset: u64) -> io::Result<Line> {
     let holding = segments.iter().rev().find(|segment| segment.base <= offset);
     let segment = holding.ok_or(io::ErrorKind::UnexpectedEof)?;
     line_at(segment, offset - segment.base)

@@ -1,16 +1,21 @@
 //! Lines of the log as readers see them, oldest first; see `backward.rs` for newest first.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Take};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::RunLog;
+use super::append::line_hash;
+use super::facts::facts;
+use super::find::line_in;
 use super::segments::Segment;
 use crate::model::breaker::Ending;
-use crate::model::{ErrorClass, RunId, RunRecord, Status, Text, Timestamp};
+use crate::model::facts::{Facts, Wanted};
+use crate::model::{Digest, ErrorClass, RunId, RunRecord, Status, Text, Timestamp};
+use crate::rules::letters::Posted;
 
 /// The log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +91,11 @@ impl Line {
         self.parse()
     }
 
+    /// The part of the record that runs are filtered by; much cheaper than the whole.
+    pub fn facts(&self, wanted: Wanted) -> Result<Facts<'_>, Damage> {
+        facts(&self.bytes, self.offset, wanted)
+    }
+
     /// The part of the record that tells runs apart: cheaper than the whole, and the whole line must still be JSON.
     pub fn head(&self) -> Result<LineHead, Damage> {
         self.parse()
@@ -93,6 +103,16 @@ impl Line {
 
     /// The part of the record that a day's budget looks at.
     pub fn cost(&self) -> Result<LineCost, Damage> {
+        self.parse()
+    }
+
+    /// The SHA-256 that the next line has as its `prev`.
+    pub fn hash(&self) -> Digest {
+        line_hash(&self.bytes)
+    }
+
+    /// The part of the record that dead letters look at.
+    pub fn posted(&self) -> Result<Posted, Damage> {
         self.parse()
     }
 
@@ -108,7 +128,7 @@ impl Line {
 }
 
 /// The message without what a terminal would obey: it quotes the damaged line.
-fn printable(message: &str) -> String {
+pub(super) fn printable(message: &str) -> String {
     let mut shown = String::with_capacity(message.len());
     for letter in message.chars() {
         match letter {
@@ -132,9 +152,30 @@ pub struct InOrder {
 impl RunLog {
     /// The whole lines that are in the log now, oldest first, one in memory at a time; none where there is no log.
     pub fn in_order(&self) -> Result<InOrder, ReadError> {
+        self.in_order_from(0)
+    }
+
+    /// The same from an offset on that is just past a newline. A log that ends before it has no lines there.
+    pub fn in_order_from(&self, offset: u64) -> Result<InOrder, ReadError> {
         let mut segments = self.segments()?;
+        segments.retain(|segment| segment.base + segment.whole > offset);
         segments.reverse();
-        Ok(InOrder { path: self.path.clone(), segments, reader: None, offset: 0 })
+        Ok(InOrder { path: self.path.clone(), segments, reader: None, offset })
+    }
+
+    /// The line that begins at this offset; `None` where no whole line does.
+    pub fn line_at(&self, offset: u64) -> Result<Option<Line>, ReadError> {
+        let segments = self.segments()?;
+        let end = segments.last().map_or(0, |newest| newest.base + newest.whole);
+        if offset >= end {
+            return Ok(None);
+        }
+        line_in(&segments, offset).map(Some).map_err(ReadError::at(&self.path))
+    }
+
+    /// How long the log is, an unfinished last line included; 0 where there is none.
+    pub fn byte_len(&self) -> u64 {
+        self.segments().ok().and_then(|segments| segments.last().map(|newest| newest.base + newest.len)).unwrap_or(0)
     }
 }
 
@@ -151,9 +192,13 @@ impl InOrder {
                 }
             }
             let Some(next) = self.segments.pop() else { return Ok(None) };
-            self.offset = next.base;
+            // Of the first file perhaps only what follows an offset is wanted.
+            let skipped = self.offset.saturating_sub(next.base);
+            self.offset = next.base + skipped;
             self.path = next.path;
-            self.reader = Some(BufReader::with_capacity(1 << 18, next.file.take(next.whole)));
+            let mut file = next.file;
+            file.seek(SeekFrom::Start(skipped))?;
+            self.reader = Some(BufReader::with_capacity(1 << 18, file.take(next.whole.saturating_sub(skipped))));
         }
     }
 }

@@ -27,6 +27,11 @@ const SEARCHED: u64 = CHUNK as u64;
 /// `"end_time"` is the third field: it is within this many bytes of the line's start.
 const END_TIME_WITHIN: usize = 192;
 
+/// Whether a line begins and ends like a record: enough to tell those that were cut or overwritten.
+pub(super) fn looks_whole(line: &[u8]) -> bool {
+    own_id(line).is_some() && (line.ends_with(b"\"}") || line.ends_with(b"l}"))
+}
+
 /// The id a line says it is of, if its first `HEAD_LEN` bytes are those of a record.
 fn own_id(head: &[u8]) -> Option<&[u8]> {
     let (id, quote) = head.strip_prefix(LINE_START)?.split_at_checked(ID_LEN)?;
