@@ -38,9 +38,12 @@ complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "apply" -d 'Ap
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "discard" -d 'Drop the changes of a held run'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "export" -d 'Put runs, with all that a replay needs, into a portable file'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "import" -d 'Take runs from bundles into this project\'s log, to be shown and replayed here'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "breaker" -d 'See which agents are broken, close their circuit breakers or open them'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "prices" -d 'See what model calls are reckoned to cost, or take a newer table of prices over'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "gc" -d 'Remove what is kept no longer: old runs, what only they relied on, remains'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "doctor" -d 'Try what this machine allows, and say what is missing and how to get it'
 complete -c agentguard -n "__fish_agentguard_needs_command" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
@@ -183,6 +186,20 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -s z -d 'End
 complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l exit-code -d 'Exit with 1 if there are changes'
 complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -l no-pager -d 'Do not pass the answer through a pager'
 complete -c agentguard -n "__fish_agentguard_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand export" -s o -l output -d 'One bundle in this file; `-` is standard output; a directory, or a name that ends in /, takes one bundle per run' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand export" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand export" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand export" -l all-failed -d 'Every failed run that was not acknowledged'
+complete -c agentguard -n "__fish_agentguard_using_subcommand export" -s q -l quiet -d 'Say nothing but errors'
+complete -c agentguard -n "__fish_agentguard_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand import" -l limit -d 'Refuse a bundle that would unpack to more than this' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand import" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand import" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and not __fish_seen_subcommand_from list reset trip help" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand breaker; and not __fish_seen_subcommand_from list reset trip help" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
 always\t'In any case'
@@ -250,6 +267,18 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -l color 
 always\t'In any case'
 never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand recover" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agentguard -n "__fish_agentguard_using_subcommand gc" -l keep-days -d 'Remove runs that ended more days ago' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand gc" -l keep-runs -d 'Keep the newest runs only' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand gc" -l max-size -d 'Remove the oldest runs until the state directory takes no more than this' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand gc" -l keep-failed-days -d 'Keep failures that nobody has acknowledged for so many days in any case [default: 30]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand gc" -l log-segment -d 'Close the log\'s newest file once it has so much [default: 64MiB]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand gc" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
+complete -c agentguard -n "__fish_agentguard_using_subcommand gc" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
+always\t'In any case'
+never\t'Not at all'"
+complete -c agentguard -n "__fish_agentguard_using_subcommand gc" -l rotate -d 'Close the log\'s newest file now'
+complete -c agentguard -n "__fish_agentguard_using_subcommand gc" -l dry-run -d 'Remove nothing: say what would go, and how much that is'
+complete -c agentguard -n "__fish_agentguard_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agentguard -n "__fish_agentguard_using_subcommand fsck" -l state-dir -d 'Where runs are recorded [default: .agentguard in the project root]' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand fsck" -l color -d 'When to use colour' -r -f -a "auto\t'If it is a terminal'
 always\t'In any case'
@@ -280,24 +309,27 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand man" -l color -d '
 always\t'In any case'
 never\t'Not at all'"
 complete -c agentguard -n "__fish_agentguard_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "log" -d 'List runs, newest first'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "show" -d 'Show all about one run'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "apply" -d 'Apply the changes of a held run to its workspace'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "discard" -d 'Drop the changes of a held run'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "breaker" -d 'See which agents are broken, close their circuit breakers or open them'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "prices" -d 'See what model calls are reckoned to cost, or take a newer table of prices over'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "doctor" -d 'Try what this machine allows, and say what is missing and how to get it'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "schema" -d 'Print the JSON Schema of the run record'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "completions" -d 'Print shell completions'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "man" -d 'Print a man page'
-complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "run" -d 'Supervise one run of a command'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "replay" -d 'Run a recorded run again from the inputs it had, and compare'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "log" -d 'List runs, newest first'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "show" -d 'Show all about one run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "apply" -d 'Apply the changes of a held run to its workspace'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "discard" -d 'Drop the changes of a held run'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "undo" -d 'Take a published run back: contents, modes and times are what they were before it'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "diff" -d 'Show what a run changed, as a patch; with two runs, how they differ'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "export" -d 'Put runs, with all that a replay needs, into a portable file'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "import" -d 'Take runs from bundles into this project\'s log, to be shown and replayed here'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "breaker" -d 'See which agents are broken, close their circuit breakers or open them'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "prices" -d 'See what model calls are reckoned to cost, or take a newer table of prices over'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "recover" -d 'Finish or take back interrupted commits, write missing records, sweep leftovers'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "gc" -d 'Remove what is kept no longer: old runs, what only they relied on, remains'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "fsck" -d 'Check the log\'s chain, the run directories and the snapshots; repair nothing'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "doctor" -d 'Try what this machine allows, and say what is missing and how to get it'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "demo" -d 'See it work: small agents through success, a partial write, a drift, a replay and a cascade'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "schema" -d 'Print the JSON Schema of the run record'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "completions" -d 'Print shell completions'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "man" -d 'Print a man page'
+complete -c agentguard -n "__fish_agentguard_using_subcommand help; and not __fish_seen_subcommand_from run replay log show apply discard undo diff export import breaker prices recover gc fsck doctor demo schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "list" -d 'List the breakers: state, since when, failures in a row, next probe, who is blocked'
 complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "reset" -d 'Close a breaker and forget the failures'
 complete -c agentguard -n "__fish_agentguard_using_subcommand help; and __fish_seen_subcommand_from breaker" -f -a "trip" -d 'Open a breaker, so that what needs the agent is not started'
