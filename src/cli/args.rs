@@ -303,7 +303,7 @@ pub struct RunArgs {
 #[derive(Debug, Default, Args)]
 pub struct BudgetArgs {
     /// Whose words count about tokens and cost: auto (what is recognised), off, file ($AGENTGUARD_USAGE alone), or the name of
-    /// an agent's format: claude, codex, gemini, qwen, opencode, pi, copilot, aider, mini, llm, cn [default: auto]
+    /// an agent's format: claude, codex, gemini, qwen, opencode, pi, copilot, aider, mini, llm, cn; in the environment: AGENTGUARD_USAGE_FORMAT [default: auto]
     #[arg(long, value_name = "FORMAT", help_heading = "Budget")]
     pub usage: Option<String>,
     /// Stand between the agent and its API on loopback, and read usage off the wire: exact, and call by call

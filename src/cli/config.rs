@@ -228,6 +228,8 @@ impl ConfigFile {
 
 /// The environment variable of an option.
 pub(super) fn variable(key: &str) -> String {
+    // The contract's variable of that name is where an agent reports what it used.
+    let key = if key == "usage" { "usage-format" } else { key };
     format!("AGENTGUARD_{}", key.to_ascii_uppercase().replace('-', "_"))
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Gemini {
 }
 
 impl Gemini {
-    fn stats(&mut self, object: &Value, entry: impl Fn(&String, &Value) -> Entry) {
+    fn stats(&mut self, object: &Value, entry: impl Fn(&str, &Value) -> Entry) {
         let entries: Vec<Entry> =
             members(object, &["stats", "models"]).map(|(model, told)| entry(model, told)).collect();
         let calls = entries.iter().map(|entry| entry.calls).try_fold(0_u64, |sum, calls| sum.checked_add(calls?));
@@ -45,22 +45,22 @@ impl Gemini {
     }
 }
 
-fn of_document(model: &String, told: &Value) -> Entry {
+fn of_document(model: &str, told: &Value) -> Entry {
     let number = |key: &str| count(told, &["tokens", key]).unwrap_or(0);
     let output = number("candidates").saturating_add(number("thoughts"));
     let mut tokens = Tokens::of_whole_input(number("prompt"), number("cached"), output, Some(number("thoughts")));
     tokens.input_uncached = tokens.input_uncached.saturating_add(number("tool"));
     let calls = count(told, &["api", "totalRequests"]);
     let failed = count(told, &["api", "totalErrors"]).unwrap_or(0);
-    Entry { model: Some(model.clone()), tokens, calls: calls.map(|calls| calls.saturating_sub(failed)) }
+    Entry { model: Some(model.to_owned()), tokens, calls: calls.map(|calls| calls.saturating_sub(failed)) }
 }
 
-fn of_stream(model: &String, told: &Value) -> Entry {
+fn of_stream(model: &str, told: &Value) -> Entry {
     let number = |key: &str| count(told, &[key]).unwrap_or(0);
     let (input, total, answer) = (number("input_tokens"), number("total_tokens"), number("output_tokens"));
     let output = total.saturating_sub(input).max(answer);
     let tokens = Tokens::of_whole_input(input, number("cached"), output, Some(output - answer));
-    Entry { model: Some(model.clone()), tokens, calls: None }
+    Entry { model: Some(model.to_owned()), tokens, calls: None }
 }
 
 impl Adapter for Gemini {

@@ -63,7 +63,7 @@ fn take(figures: &mut Figures, line: Line) {
 mod tests {
     use super::*;
 
-    fn reported(text: &str) -> Reported {
+    fn reported(text: &str) -> Option<Figures> {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("usage.jsonl");
         std::fs::write(&path, text).expect("write");
@@ -72,16 +72,17 @@ mod tests {
 
     #[test]
     fn lines_add_up_and_what_says_nothing_stays_unknown() {
-        assert_eq!(read(Path::new("/nonexistent/usage")), Reported::default());
-        assert_eq!(reported("garbage\n{\"input_tokens\":-1}\n{\"input_tok"), Reported::default());
+        assert_eq!(read(Path::new("/nonexistent/usage")), None);
+        assert_eq!(reported("garbage\n{\"input_tokens\":-1}\n{\"input_tok"), None);
         let two = reported(
             "{\"input_tokens\":10,\"output_tokens\":2,\"model\":\"b\"}\n{\"input_tokens\":5,\"cost_usd\":0.5,\"model\":\"a\"}\n",
         );
-        let usage = two.usage.expect("figures");
+        let two = two.expect("figures");
+        let usage = two.usage("usage_file");
         assert_eq!((usage.input_uncached, usage.output, usage.calls, usage.tokens()), (15, 2, Some(2), Some(17)));
-        assert_eq!(usage.models, ["a", "b"]);
+        assert_eq!((usage.models, usage.exact), (vec!["a".to_owned(), "b".to_owned()], true));
         assert_eq!(two.cost_usd, Some(0.5));
-        let cost_only = reported("{\"cost_usd\":0.25}\n");
-        assert_eq!((cost_only.usage, cost_only.cost_usd), (None, Some(0.25)));
+        let cost_only = reported("{\"cost_usd\":0.25}\n").expect("a cost");
+        assert_eq!((cost_only.tokens().total(), cost_only.cost_usd), (Some(0), Some(0.25)));
     }
 }
