@@ -37,14 +37,23 @@ _agentguard() {
             agentguard,doctor)
                 cmd="agentguard__subcmd__doctor"
                 ;;
+            agentguard,export)
+                cmd="agentguard__subcmd__export"
+                ;;
             agentguard,failed)
                 cmd="agentguard__subcmd__failed"
                 ;;
             agentguard,fsck)
                 cmd="agentguard__subcmd__fsck"
                 ;;
+            agentguard,gc)
+                cmd="agentguard__subcmd__gc"
+                ;;
             agentguard,help)
                 cmd="agentguard__subcmd__help"
+                ;;
+            agentguard,import)
+                cmd="agentguard__subcmd__import"
                 ;;
             agentguard,log)
                 cmd="agentguard__subcmd__log"
@@ -145,14 +154,23 @@ _agentguard() {
             agentguard__subcmd__help,doctor)
                 cmd="agentguard__subcmd__help__subcmd__doctor"
                 ;;
+            agentguard__subcmd__help,export)
+                cmd="agentguard__subcmd__help__subcmd__export"
+                ;;
             agentguard__subcmd__help,failed)
                 cmd="agentguard__subcmd__help__subcmd__failed"
                 ;;
             agentguard__subcmd__help,fsck)
                 cmd="agentguard__subcmd__help__subcmd__fsck"
                 ;;
+            agentguard__subcmd__help,gc)
+                cmd="agentguard__subcmd__help__subcmd__gc"
+                ;;
             agentguard__subcmd__help,help)
                 cmd="agentguard__subcmd__help__subcmd__help"
+                ;;
+            agentguard__subcmd__help,import)
+                cmd="agentguard__subcmd__help__subcmd__import"
                 ;;
             agentguard__subcmd__help,log)
                 cmd="agentguard__subcmd__help__subcmd__log"
@@ -201,6 +219,7 @@ _agentguard() {
                 ;;
             agentguard__subcmd__help__subcmd__failed,redrive)
                 cmd="agentguard__subcmd__help__subcmd__failed__subcmd__redrive"
+                ;;
             agentguard__subcmd__help__subcmd__prices,forget)
                 cmd="agentguard__subcmd__help__subcmd__prices__subcmd__forget"
                 ;;
@@ -241,8 +260,7 @@ _agentguard() {
 
     case "${cmd}" in
         agentguard)
-            opts="-h -V --state-dir --color --help --version run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help"
-            opts="-h -V --state-dir --color --help --version run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help"
+            opts="-h -V --state-dir --color --help --version run replay log stats show apply discard undo diff export import breaker failed prices recover gc fsck doctor demo schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -565,6 +583,36 @@ _agentguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        agentguard__subcmd__export)
+            opts="-o -q -h --all-failed --output --quiet --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         agentguard__subcmd__failed)
             opts="-h --state-dir --color --help list redrive ack help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -813,9 +861,50 @@ _agentguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        agentguard__subcmd__gc)
+            opts="-h --keep-days --keep-runs --max-size --keep-failed-days --log-segment --rotate --dry-run --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --keep-days)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-runs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-failed-days)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-segment)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         agentguard__subcmd__help)
-            opts="run replay log stats show apply discard undo diff breaker failed recover fsck doctor demo schema completions man help"
-            opts="run replay log show apply discard undo diff breaker prices recover fsck doctor demo schema completions man help"
+            opts="run replay log stats show apply discard undo diff export import breaker failed prices recover gc fsck doctor demo schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -968,6 +1057,20 @@ _agentguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        agentguard__subcmd__help__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         agentguard__subcmd__help__subcmd__failed)
             opts="list redrive ack"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1038,7 +1141,35 @@ _agentguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        agentguard__subcmd__help__subcmd__gc)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         agentguard__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__help__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1227,6 +1358,32 @@ _agentguard() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        agentguard__subcmd__import)
+            opts="-h --limit --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

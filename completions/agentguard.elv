@@ -80,7 +80,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --retry-on 'After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas [default: clean_abort,partial_write]'
             cand --stdin 'Where standard input comes from: inherit, null or a file [default: inherit]'
             cand --tty 'Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]'
-            cand --usage 'Whose words count about tokens and cost: auto (what is recognised), off, file ($AGENTGUARD_USAGE alone), or the name of an agent''s format: claude, codex, gemini, qwen, opencode, pi, copilot, aider, mini, llm, cn [default: auto]'
+            cand --usage 'Whose words count about tokens and cost: auto (what is recognised), off, file ($AGENTGUARD_USAGE alone), or the name of an agent''s format: claude, codex, gemini, qwen, opencode, pi, copilot, aider, mini, llm, cn; in the environment: AGENTGUARD_USAGE_FORMAT [default: auto]'
             cand --meter-upstream 'With --meter: where calls go that come by this variable, e.g. OPENAI_BASE_URL=http://127.0.0.1:8080/v1 (repeatable)'
             cand --max-tokens 'Stop the agent when it has used more tokens than this, over all attempts'
             cand --max-cost-usd 'Stop the agent when it has cost more US dollars than this, over all attempts'
@@ -282,7 +282,6 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;breaker;help;help'= {
         }
         &'agentguard;failed'= {
-        &'agentguard;prices'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
             cand -h 'Print help (see more with ''--help'')'
@@ -300,13 +299,6 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand -n 'At most this many [default: 50 in a table, else all]'
             cand --limit 'At most this many [default: 50 in a table, else all]'
             cand --format 'How to print them'
-            cand list 'List the prices, or that of one model'
-            cand import 'Take a newer table over: LiteLLM''s model_prices_and_context_window.json, or what `list --format tsv` prints'
-            cand forget 'Go back to the table that agentguard carries'
-            cand help 'Print this message or the help of the given subcommand(s)'
-        }
-        &'agentguard;prices;list'= {
-            cand --format 'As columns, one JSON object, or what `import` reads'
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
             cand -h 'Print help (see more with ''--help'')'
@@ -334,7 +326,6 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         }
         &'agentguard;failed;ack'= {
             cand --reason 'Why; kept in acks.jsonl'
-        &'agentguard;prices;import'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
             cand -h 'Print help (see more with ''--help'')'
@@ -353,6 +344,30 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;failed;help;ack'= {
         }
         &'agentguard;failed;help;help'= {
+        }
+        &'agentguard;prices'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand list 'List the prices, or that of one model'
+            cand import 'Take a newer table over: LiteLLM''s model_prices_and_context_window.json, or what `list --format tsv` prints'
+            cand forget 'Go back to the table that agentguard carries'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'agentguard;prices;list'= {
+            cand --format 'As columns, one JSON object, or what `import` reads'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;prices;import'= {
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'agentguard;prices;forget'= {
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -496,6 +511,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;help;failed;redrive'= {
         }
         &'agentguard;help;failed;ack'= {
+        }
         &'agentguard;help;prices'= {
             cand list 'List the prices, or that of one model'
             cand import 'Take a newer table over: LiteLLM''s model_prices_and_context_window.json, or what `list --format tsv` prints'
