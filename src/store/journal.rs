@@ -54,6 +54,13 @@ pub enum JournalError {
     },
 }
 
+impl JournalError {
+    /// Whether there is no journal.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 impl Journal {
     /// A new, empty journal.
     pub fn create(path: &Path) -> Result<Self, JournalError> {

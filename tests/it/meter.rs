@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use agentguard::model::Event;
 use agentguard::model::call::Call;
 use agentguard::store::journal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::project::Project;
 
@@ -260,9 +261,12 @@ fn an_api_that_hangs_holds_nobody_up_and_one_that_is_not_there_is_said_so() {
     let api = Api::new();
     let project = project();
     let upstream = format!("OPENAI_BASE_URL={}", api.url("hang"));
-    let begun = Instant::now();
-    project.run(&metered(&upstream, &["--timeout", "500ms"]), "python3 agent.py 1").exits(124);
-    assert!(begun.elapsed() < Duration::from_secs(60));
+    let mut guard = project.spawn(&metered(&upstream, &[]), "python3 agent.py 1");
+    api.requests.recv_timeout(Duration::from_secs(60)).expect("a request");
+    let told = Instant::now();
+    kill_process(Pid::from_child(&guard), Signal::TERM).expect("agentguard runs");
+    assert_eq!(guard.wait().expect("it ends").code(), Some(143));
+    assert!(told.elapsed() < Duration::from_secs(60));
     let hung = calls(&project);
     assert!(hung.len() == 1 && hung[0].status.is_none() && !hung[0].complete, "{hung:?}");
     // A port that was just free.

@@ -57,11 +57,7 @@ fn what_must_stay_stays_whatever_is_asked() {
     project.ag(&["replay", &lived.to_string()]).exits(0).says("reproduced");
     project.ag(&["apply", &held.to_string()]).exits(0);
     assert_eq!(project.read("f"), "2\n");
-    fs::write(
-        project.state().join("acks.jsonl"),
-        format!("not json\n{{\"run_id\":\"{failed}\",\"reason\":\"known\"}}\n"),
-    )
-    .expect("acks");
+    project.ag(&["failed", "ack", &failed.to_string(), "--reason", "known"]).exits(0);
     project.ag(&ALL).exits(0);
     assert!(!has_directory(&project, failed) && !has_directory(&project, held));
     assert_eq!(project.records().len(), 5, "every line stays in the log");

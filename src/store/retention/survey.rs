@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::RetentionError;
 use crate::model::event::{Event, SnapshotRef};
@@ -11,7 +12,7 @@ use crate::rules::retention::{Protection, RetentionPolicy, StoredRun, StoredStan
 use crate::rules::run_ref::is_failure;
 use crate::rules::standing::{Standing, standing};
 use crate::store::acks;
-use crate::store::journal;
+use crate::store::journal::{self, JournalError};
 use crate::store::run_dir::RunDir;
 use crate::store::snapshot::{SnapshotStore, StoredFile};
 use crate::store::state_dir::StateDir;
@@ -71,6 +72,21 @@ pub(super) fn is_marked(state: &StateDir, run_id: RunId) -> bool {
     state.live().join(run_id.to_string()).symlink_metadata().is_ok()
 }
 
+/// A run's journal. That of a run that is just beginning may be there a moment later, and whole another.
+fn journal_of(state: &StateDir, run_id: RunId, dir: &RunDir) -> Result<Vec<Event>, JournalError> {
+    const LOOKS: u32 = 20;
+    let mut looks = 0;
+    loop {
+        match journal::read(&dir.journal()) {
+            Err(error) if !error.is_missing() && looks < LOOKS && is_marked(state, run_id) => {
+                looks += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            read => return read,
+        }
+    }
+}
+
 impl Survey {
     fn run(&mut self, state: &StateDir, store: &SnapshotStore, run_id: RunId, acknowledged: &HashSet<RunId>) {
         let dir = RunDir::of(state, run_id);
@@ -83,6 +99,8 @@ impl Survey {
         };
         let snapshots = match events {
             Ok(events) => referred(&dir, &events),
+            // It is about to begin; looked at again before anything of the store is removed.
+            Err(_) if is_marked(state, run_id) => BTreeSet::new(),
             Err(error) => {
                 self.is_unclear = true;
                 self.warnings.push(format!("what run {run_id} relies on cannot be told: {error}"));
@@ -124,10 +142,10 @@ impl Survey {
             // A live run's journal goes on.
             if !self.snapshots.contains_key(&run_id) || is_marked(state, run_id) {
                 let dir = RunDir::of(state, run_id);
-                match journal::read(&dir.journal()) {
+                match journal_of(state, run_id, &dir) {
                     Ok(events) => drop(self.snapshots.insert(run_id, referred(&dir, &events))),
                     // It has not begun: what it will need it will look for under the lock.
-                    Err(_) if !dir.journal().exists() && is_marked(state, run_id) => {}
+                    Err(error) if error.is_missing() && is_marked(state, run_id) => {}
                     Err(error) => {
                         self.is_unclear = true;
                         self.warnings.push(format!("what run {run_id} relies on cannot be told: {error}"));
