@@ -154,7 +154,11 @@ mod tests {
             let option = format!("--{}", choice.name);
             let taken = samples.iter().find_map(|sample| {
                 let typed: Vec<&str> = [&*option, sample].into_iter().filter(|word| !word.is_empty()).collect();
-                let others: &[&str] = if choice.name == "retries" { &[] } else { &["--retries", "1"] };
+                let others: &[&str] = match &*choice.name {
+                    "retries" => &[],
+                    "meter-upstream" => &["--meter"],
+                    _ => &["--retries", "1"],
+                };
                 resolve(&[others, &typed].concat()).map(|settings| settings.origins.of(&choice.name))
             });
             let taken = taken.unwrap_or_else(|| panic!("{option}: no sample fits"));
