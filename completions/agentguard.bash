@@ -70,6 +70,9 @@ _agentguard() {
             agentguard,replay)
                 cmd="agentguard__subcmd__replay"
                 ;;
+            agentguard,report)
+                cmd="agentguard__subcmd__report"
+                ;;
             agentguard,run)
                 cmd="agentguard__subcmd__run"
                 ;;
@@ -187,6 +190,9 @@ _agentguard() {
             agentguard__subcmd__help,replay)
                 cmd="agentguard__subcmd__help__subcmd__replay"
                 ;;
+            agentguard__subcmd__help,report)
+                cmd="agentguard__subcmd__help__subcmd__report"
+                ;;
             agentguard__subcmd__help,run)
                 cmd="agentguard__subcmd__help__subcmd__run"
                 ;;
@@ -260,7 +266,7 @@ _agentguard() {
 
     case "${cmd}" in
         agentguard)
-            opts="-h -V --state-dir --color --help --version run replay log stats show apply discard undo diff export import breaker failed prices recover gc fsck doctor demo schema completions man help"
+            opts="-h -V --state-dir --color --help --version run replay log stats show apply discard undo diff export import report breaker failed prices recover gc fsck doctor demo schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -904,7 +910,7 @@ _agentguard() {
             return 0
             ;;
         agentguard__subcmd__help)
-            opts="run replay log stats show apply discard undo diff export import breaker failed prices recover gc fsck doctor demo schema completions man help"
+            opts="run replay log stats show apply discard undo diff export import report breaker failed prices recover gc fsck doctor demo schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1295,6 +1301,20 @@ _agentguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        agentguard__subcmd__help__subcmd__report)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         agentguard__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1447,7 +1467,7 @@ _agentguard() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json jsonl csv markdown" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json jsonl csv markdown otlp prometheus intoto junit" -- "${cur}"))
                     return 0
                     ;;
                 --state-dir)
@@ -1672,12 +1692,16 @@ _agentguard() {
             return 0
             ;;
         agentguard__subcmd__replay)
-            opts="-q -v -h --commit --quiet --verbose --progress --state-dir --color --help"
+            opts="-q -v -h --commit --ci --quiet --verbose --progress --state-dir --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --ci)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --progress)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -1697,8 +1721,50 @@ _agentguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        agentguard__subcmd__report)
+            opts="-o -h --output --agent --since --until --state-dir --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         agentguard__subcmd__run)
-            opts="-q -v -h --agent --label --needs --input --exclude --snapshot-limit --out --out-file --out-from --stdout --workspace --hold --on-conflict --passthrough --on-drift --protect --allow --expect --max-files --max-bytes --verify --verify-timeout --no-verify --timeout --idle-timeout --deadline --kill-after --retries --backoff --backoff-max --retry-on --feedback --stdin --tty --usage --meter --meter-upstream --max-tokens --max-cost-usd --max-calls --nice --memory --pids --max-output --breaker-threshold --breaker-cooldown --breaker-self --no-breaker --isolation --view --allow-write --no-network --record-env --record --explain --quiet --verbose --progress --state-dir --color --help"
+            opts="-q -v -h --agent --label --needs --input --exclude --snapshot-limit --out --out-file --out-from --stdout --workspace --hold --on-conflict --passthrough --on-drift --protect --allow --expect --max-files --max-bytes --verify --verify-timeout --no-verify --timeout --idle-timeout --deadline --kill-after --retries --backoff --backoff-max --retry-on --feedback --stdin --tty --usage --meter --meter-upstream --max-tokens --max-cost-usd --max-calls --nice --memory --pids --max-output --breaker-threshold --breaker-cooldown --breaker-self --no-breaker --isolation --view --allow-write --no-network --record-env --record --junit --dotenv --ci --explain --quiet --verbose --progress --state-dir --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1889,6 +1955,18 @@ _agentguard() {
                     return 0
                     ;;
                 --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --junit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dotenv)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ci)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -35,6 +35,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
             cand export 'Put runs, with all that a replay needs, into a portable file'
             cand import 'Take runs from bundles into this project''s log, to be shown and replayed here'
+            cand report 'Write one self-contained HTML page about the runs: charts, failures, costs, a searchable table'
             cand breaker 'See which agents are broken, close their circuit breakers or open them'
             cand failed 'The dead letters: list failed runs, redrive them, or acknowledge them'
             cand prices 'See what model calls are reckoned to cost, or take a newer table of prices over'
@@ -96,6 +97,9 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --allow-write 'With --isolation strict: a further path that may be written (repeatable)'
             cand --record-env 'Record the value of this environment variable for replay (repeatable)'
             cand --record 'Write this run''s record there too; `-` is standard output'
+            cand --junit 'Write this run there as JUnit XML, its attempts as reruns; `-` is standard output'
+            cand --dotenv 'Write what came of this run there as AGENT_RUN_…=value lines, for GitLab''s dotenv reports; `-` is standard output'
+            cand --ci 'Speak the language of a CI system: auto (the one around), github, gitlab or off; without some of it with ,no-fence ,no-annotation ,no-summary ,no-section after it [default: auto]'
             cand --progress 'Show progress on standard error; auto looks whether it is a terminal [default: auto]'
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -115,6 +119,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'agentguard;replay'= {
+            cand --ci 'Keep the agent''s output from being taken for commands of a CI system, as with `run`: auto, github, gitlab or off [default: auto]'
             cand --progress 'Show progress on standard error; auto looks whether it is a terminal [default: auto]'
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -137,8 +142,8 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --min-cost 'Only runs that cost so many US dollars or more, as far as is known'
             cand --max-cost 'Only runs that cost so many US dollars or less, as far as is known'
             cand --grep 'Only runs with this text in the message or the hint of their failure'
-            cand -n 'At most this many'
-            cand --limit 'At most this many'
+            cand -n 'At most this many [default: 50; all of them with otlp, prometheus, intoto and junit]'
+            cand --limit 'At most this many [default: 50; all of them with otlp, prometheus, intoto and junit]'
             cand --format 'How to print them'
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
@@ -231,6 +236,17 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         }
         &'agentguard;import'= {
             cand --limit 'Refuse a bundle that would unpack to more than this'
+            cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
+            cand --color 'When to use colour'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agentguard;report'= {
+            cand -o 'The page; `-` is standard output'
+            cand --output 'The page; `-` is standard output'
+            cand --agent 'Only runs of this agent (repeatable)'
+            cand --since 'Only runs that began at or after this time (RFC 3339, a date, or an age such as 2h)'
+            cand --until 'Only runs that began before this time'
             cand --state-dir 'Where runs are recorded [default: .agentguard in the project root]'
             cand --color 'When to use colour'
             cand -h 'Print help (see more with ''--help'')'
@@ -455,6 +471,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand diff 'Show what a run changed, as a patch; with two runs, how they differ'
             cand export 'Put runs, with all that a replay needs, into a portable file'
             cand import 'Take runs from bundles into this project''s log, to be shown and replayed here'
+            cand report 'Write one self-contained HTML page about the runs: charts, failures, costs, a searchable table'
             cand breaker 'See which agents are broken, close their circuit breakers or open them'
             cand failed 'The dead letters: list failed runs, redrive them, or acknowledge them'
             cand prices 'See what model calls are reckoned to cost, or take a newer table of prices over'
@@ -489,6 +506,8 @@ set edit:completion:arg-completer[agentguard] = {|@words|
         &'agentguard;help;export'= {
         }
         &'agentguard;help;import'= {
+        }
+        &'agentguard;help;report'= {
         }
         &'agentguard;help;breaker'= {
             cand list 'List the breakers: state, since when, failures in a row, next probe, who is blocked'

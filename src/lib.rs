@@ -297,6 +297,7 @@
 //! One file per subcommand: a request in, lower floors called, an answer written to the writer it is given.
 //!
 //! - `breaker`: which agents are broken and what waits for them; and a person's word on it
+//! - `captured`: the end of what a run printed, for reports that are handed on: bounded, secrets replaced
 //! - `decide`: decide on a held run, take a published one back
 //! - `demo`: the main job on nothing but this program and a shell
 //! - `diff/`: what a run changed, as a patch or a list; how two runs differ
@@ -304,6 +305,7 @@
 //! - `explain`: what a run would be and do, and where each of its settings comes from, without one
 //! - `export`: runs in a portable file
 //! - `failed/`: the dead letters: listed, redriven (each by a process of its own), acknowledged
+//! - `export_format/`: runs in the formats of other programs: OpenTelemetry, Prometheus, in-toto, JUnit
 //! - `fsck`: look at everything that is kept, report what is wrong, repair nothing
 //! - `gc`: remove what is kept no longer
 //! - `import`: runs from bundles join the log of this project
@@ -313,6 +315,7 @@
 //! - `recover`: finish or take back interrupted commits, write missing records, sweep what was left
 //! - `render/`: How values of the domain look to a person
 //! - `replay`: run any run again from the inputs it really had, in fresh staging, and compare
+//! - `report/`: the runs as one self-contained page of HTML: figures, charts, dead letters, a searchable table
 //! - `run`: resolve what was asked, recover what was left, then take the road
 //! - `run_choice`: Which run is meant: the one place where a reference that names none, or several, is explained to a
 //!   person
@@ -328,6 +331,7 @@
 //! - `args`: The command line as it is typed
 //! - `breaker`: `agentguard breaker`: its subcommands, and where their answers go
 //! - `bundle`: `agentguard export` and `import`: their options, and where their answers go
+//! - `ci/`: What a run says to the CI system around it: fence, annotation, summary; sections
 //! - `config`: Layers of configuration: `agentguard.toml` (`[defaults]`, `[agents.NAME]`, `[gc]`) and `AGENTGUARD_<OPTION>`
 //! - `diff`: `agentguard diff`: its options, and where its answer goes
 //! - `dispatch`: From arguments to an exit code
@@ -342,6 +346,8 @@
 //! - `prices`: its subcommands, and where their answers go
 //! - `progress`: Progress on standard error, while it is a terminal: what is being done and for how long
 //! - `query`: The filters that `log` and `stats` share, and `agentguard stats`
+//! - `report`: `agentguard report`: its options, and the file that is replaced whole
+//! - `reports`: Where `run` writes what came of it, besides the log: `--record`, `--junit`, `--dotenv`, CI
 //! - `settings`: From what was typed and configured to what it means: the strongest layer that names an option wins
 //! - `summary`: The one line at the end of a run, on standard error
 //! - `terminal`: What the standard streams are, and writing to them without dying of a reader that went away

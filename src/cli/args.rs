@@ -13,6 +13,7 @@ use super::failed::FailedArgs;
 use super::gc::GcArgs;
 use super::prices::PricesArgs;
 use super::query::{FilterArgs, StatsArgs};
+use super::report::ReportArgs;
 
 /// Supervise any agent process: its writes are staged, its result is verified, and what is published is all of it or
 /// nothing.
@@ -80,6 +81,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Take runs from bundles into this project's log, to be shown and replayed here
     Import(ImportArgs),
+    /// Write one self-contained HTML page about the runs: charts, failures, costs, a searchable table
+    Report(ReportArgs),
     /// See which agents are broken, close their circuit breakers or open them
     Breaker(BreakerArgs),
     /// The dead letters: list failed runs, redrive them, or acknowledge them
@@ -288,6 +291,16 @@ pub struct RunArgs {
     /// Write this run's record there too; `-` is standard output
     #[arg(long, value_name = "PATH|-", help_heading = "Recording")]
     pub record: Option<PathBuf>,
+    /// Write this run there as JUnit XML, its attempts as reruns; `-` is standard output
+    #[arg(long, value_name = "PATH|-", help_heading = "Recording")]
+    pub junit: Option<PathBuf>,
+    /// Write what came of this run there as AGENT_RUN_…=value lines, for GitLab's dotenv reports; `-` is standard output
+    #[arg(long, value_name = "PATH|-", help_heading = "Recording")]
+    pub dotenv: Option<PathBuf>,
+    /// Speak the language of a CI system: auto (the one around), github, gitlab or off; without some of it with
+    /// ,no-fence ,no-annotation ,no-summary ,no-section after it [default: auto]
+    #[arg(long, value_name = "SYSTEM", help_heading = "Messages")]
+    pub ci: Option<String>,
     /// Run nothing and write nothing: print what would be run, where every setting comes from, and what would come of it
     #[arg(long, help_heading = "Messages")]
     pub explain: bool,
@@ -371,6 +384,10 @@ pub struct ReplayArgs {
     /// Publish the result if the gate accepts it
     #[arg(long)]
     pub commit: bool,
+    /// Keep the agent's output from being taken for commands of a CI system, as with `run`: auto, github, gitlab or off
+    /// [default: auto]
+    #[arg(long, value_name = "SYSTEM")]
+    pub ci: Option<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the command's help")]
     pub talk: TalkArgs,
@@ -398,14 +415,18 @@ Examples:
   agentguard log --status failed --since 2026-11-01
   agentguard log --kind api_rate_limit --label team=search --min-cost 0.50
   agentguard log --grep 'disk quota' --format csv
-  agentguard log --agent nightly --format jsonl | jq .error")]
+  agentguard log --agent nightly --format jsonl | jq .error
+  agentguard log --since 1h --format otlp >> traces.jsonl             (read by the collector's otlpjsonfile receiver)
+  agentguard log --format prometheus > a.tmp && mv a.tmp /var/lib/node_exporter/agentguard.prom
+  agentguard log --since 1d --format junit > junit.xml
+  agentguard log -n 1 --format intoto > link.json")]
 pub struct LogArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the command's help")]
     pub filters: FilterArgs,
-    /// At most this many
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
-    pub limit: usize,
+    /// At most this many [default: 50; all of them with otlp, prometheus, intoto and junit]
+    #[arg(long, short = 'n', value_name = "N")]
+    pub limit: Option<usize>,
     /// How to print them
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: LogFormat,
@@ -424,6 +445,14 @@ pub enum LogFormat {
     Csv,
     /// A table for a document
     Markdown,
+    /// OpenTelemetry traces: OTLP/JSON, one object per line
+    Otlp,
+    /// Sums for the textfile collector of Prometheus
+    Prometheus,
+    /// in-toto link statements, unsigned, one per line
+    Intoto,
+    /// JUnit XML
+    Junit,
 }
 
 /// `agentguard show`.

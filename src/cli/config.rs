@@ -15,7 +15,7 @@ use crate::rules::nearest::nearest;
 use crate::store::state_dir::CONFIG_NAME;
 
 /// Options that may stand in a layer: all of `run`, by their long names.
-pub const KEYS: [&str; 56] = [
+pub const KEYS: [&str; 59] = [
     "agent",
     "label",
     "needs",
@@ -70,6 +70,9 @@ pub const KEYS: [&str; 56] = [
     "no-network",
     "record-env",
     "record",
+    "junit",
+    "dotenv",
+    "ci",
     "quiet",
     "progress",
 ];

@@ -11,18 +11,19 @@ use clap::error::ErrorKind as ClapError;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use crate::cmd::decide::{DecideRequest, decide};
+use crate::cmd::export_format::ExportFormat;
 use crate::cmd::log::{LogRequest, log};
 use crate::cmd::recover::Health;
 use crate::cmd::render::{escape, unless_closed};
 use crate::cmd::replay::{ReplayRequest, Replayed, replay, report};
-use crate::cmd::run::{run, surroundings};
+use crate::cmd::run::{RunRequest, run, surroundings};
 use crate::cmd::run_choice::choose;
 use crate::cmd::show::{CallForm, ShowRequest, ShowWhat, calls, show};
 use crate::cmd::{demo, doctor, fsck, log as log_command, manifest, recover, schema};
+use crate::model::Status;
 use crate::model::error_kind::ErrorKind;
 use crate::model::event::Purpose;
-use crate::model::spec::PublishPolicy;
-use crate::model::{RunRecord, Status};
+use crate::model::spec::{OutputKind, PublishPolicy};
 use crate::rules::exit_code::{AgentExit, GUARD_FAILED, exit_code};
 use crate::run::progress::Progress;
 use crate::run::settle::Finished;
@@ -34,6 +35,7 @@ use crate::sys::host;
 use super::args::{Cli, Command, DecideArgs, LogArgs, LogFormat, ManifestSide, ReplayArgs, RunArgs, ShowArgs, When};
 use super::breaker::breaker_command;
 use super::bundle::{export_command, import_command};
+use super::ci::{Ci, CiPlan, ends_within_a_line};
 use super::diff::diff_command;
 use super::explain::explain_command;
 use super::failed::failed_command;
@@ -42,6 +44,7 @@ use super::generated;
 use super::prices::prices_command;
 use super::progress::Shown;
 use super::query::stats_command;
+use super::report::report_command;
 use super::settings::{Talk, Volume, run_settings, volume};
 use super::summary::summary;
 use super::terminal::{paint, say, width};
@@ -135,6 +138,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             failed_command(args, state_dir, cli.color)
         }
         Command::Prices(args) => prices_command(args, state_dir, cli.color, &mut out),
+        Command::Report(args) => report_command(&args, state_dir, &mut out),
         Command::Recover => health(recover::recover(&surroundings(state_dir)?, &mut out)?, &mut out),
         Command::Gc(args) => gc_command(&args, state_dir, &mut out),
         Command::Fsck => health(fsck::fsck(&surroundings(state_dir)?, &mut out)?, &mut out),
@@ -172,18 +176,31 @@ fn run_command(args: RunArgs, state_dir: Option<&Path>, matches: &ArgMatches) ->
     if explain {
         return explain_command(&settings, matches);
     }
-    let record = settings.record.as_deref().map(RecordCopy::open).transpose()?;
+    let reports = settings.reports.open()?;
     let shown = Arc::new(Shown::new(settings.talk));
     let progress: Arc<dyn Progress> = Arc::<Shown>::clone(&shown);
+    let mut ci = Ci::begin(settings.reports.ci, &name(&settings.request));
     let finished = run(&settings.request, &progress);
     shown.clear();
-    let finished = finished?;
+    let finished = match finished {
+        Ok(finished) => finished,
+        Err(error) => {
+            ci.failed(&error);
+            return Err(error);
+        }
+    };
+    ci.agent_ended();
     tell(&finished, settings.talk);
-    if let Some(Err(error)) = record.map(|copy| copy.write(&finished.record)) {
-        // What came of the run does not change any more.
-        say(&format!("agentguard: warning: {}", escape(format!("{error:#}").as_bytes())));
-    }
+    reports.write(&finished.record, &settings.request.at.state);
+    let is_relayed = settings.request.outputs.iter().all(|output| output.kind != OutputKind::Stdout);
+    ci.finished(&finished.record, is_relayed && ends_within_a_line(&settings.request.at.state, finished.record.run_id));
     Ok(code(finished.record.guard_exit_code.unwrap_or(GUARD_FAILED)))
+}
+
+/// What the run is called before it has a record.
+fn name(request: &RunRequest) -> String {
+    let command = request.command.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    request.agent.clone().unwrap_or(command)
 }
 
 pub(super) fn tell(finished: &Finished, talk: Talk) {
@@ -212,35 +229,6 @@ pub(super) fn tell(finished: &Finished, talk: Talk) {
     }
 }
 
-/// Where `--record` wants the record; opened before the run, so that a path that cannot be written refuses it.
-enum RecordCopy {
-    Stdout,
-    File(std::fs::File, std::path::PathBuf),
-}
-
-impl RecordCopy {
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        if path == Path::new("-") {
-            return Ok(Self::Stdout);
-        }
-        let file = std::fs::File::options().write(true).create(true).truncate(false).open(path);
-        let file = file.with_context(|| format!("--record {path:?} cannot be written"))?;
-        Ok(Self::File(file, path.to_path_buf()))
-    }
-
-    fn write(self, record: &RunRecord) -> anyhow::Result<()> {
-        let mut line = serde_json::to_vec(record).context("cannot write the record")?;
-        line.push(b'\n');
-        match self {
-            Self::Stdout => unless_closed(io::stdout().write_all(&line)).context("cannot write the record"),
-            Self::File(mut file, path) => file
-                .set_len(0)
-                .and_then(|()| file.write_all(&line))
-                .with_context(|| format!("cannot write the record to {path:?}")),
-        }
-    }
-}
-
 fn replay_command(args: ReplayArgs, state_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
     let talk =
         Talk { volume: volume(args.talk.quiet, args.talk.verbose), progress: args.talk.progress.unwrap_or(When::Auto) };
@@ -251,17 +239,21 @@ fn replay_command(args: ReplayArgs, state_dir: Option<&Path>) -> anyhow::Result<
         command: args.command,
         publish: if args.commit { PublishPolicy::Commit } else { PublishPolicy::Drop },
     };
+    let plan = CiPlan::resolve(args.ci.as_deref(), |name| std::env::var_os(name))?;
     let shown = Arc::new(Shown::new(talk));
     let progress: Arc<dyn Progress> = Arc::<Shown>::clone(&shown);
+    let mut ci = Ci::begin(plan, &request.run);
     let replayed = replay(&request, &progress);
     shown.clear();
     let replayed = replayed?;
+    ci.agent_ended();
     tell(&replayed.finished, talk);
     if talk.volume > Volume::Quiet {
         let mut text = Vec::new();
         report(&replayed, &mut text)?;
         say(&format!("agentguard: {}", String::from_utf8_lossy(&text).trim_end()));
     }
+    ci.closed(ends_within_a_line(&request.at.state, replayed.finished.record.run_id));
     Ok(replay_code(&replayed, as_recorded))
 }
 
@@ -304,18 +296,30 @@ fn log_answer(args: &LogArgs, state_dir: Option<&Path>, color: When, out: &mut d
     let state = StateDir::open(&surroundings(state_dir)?.state)?;
     let request = LogRequest {
         filters: args.filters.filters()?,
-        limit: Some(args.limit),
+        limit: args.limit.or(default_limit(args.format)),
         format: match args.format {
             LogFormat::Table => log_command::LogFormat::Table { width: width(), paint: paint(color) },
             LogFormat::Json => log_command::LogFormat::Json,
             LogFormat::Jsonl => log_command::LogFormat::Jsonl,
             LogFormat::Csv => log_command::LogFormat::Csv,
             LogFormat::Markdown => log_command::LogFormat::Markdown,
+            LogFormat::Otlp => log_command::LogFormat::Export(ExportFormat::Otlp),
+            LogFormat::Prometheus => log_command::LogFormat::Export(ExportFormat::Prometheus),
+            LogFormat::Intoto => log_command::LogFormat::Export(ExportFormat::InToto),
+            LogFormat::Junit => log_command::LogFormat::Export(ExportFormat::Junit),
         },
     };
     let answer = log(&RunLog::at(state.path()), &request, out, &mut io::stderr())?;
     unless_closed(out.flush()).context("cannot write to standard output")?;
     Ok(if answer.damaged == 0 { ExitCode::SUCCESS } else { ExitCode::from(UNWELL) })
+}
+
+/// A person wants the newest runs; a program that counts or keeps them would be wrong without the others.
+fn default_limit(format: LogFormat) -> Option<usize> {
+    match format {
+        LogFormat::Table | LogFormat::Json | LogFormat::Jsonl | LogFormat::Csv | LogFormat::Markdown => Some(50),
+        LogFormat::Otlp | LogFormat::Prometheus | LogFormat::Intoto | LogFormat::Junit => None,
+    }
 }
 
 /// A word of the record's vocabulary; a stranger is told the whole of it.

@@ -22,8 +22,8 @@ const NO_SETTINGS: [&str; 3] = ["command", "explain", "help"];
 
 /// Explains what `run` would do. `matches`: the command line as it was read.
 pub(super) fn explain_command(settings: &Settings, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let record = settings.record.as_deref();
-    record.map_or(Ok(()), check_record)?;
+    let record = settings.reports.record.as_deref();
+    settings.reports.files().into_iter().try_for_each(|(option, path)| check_writable(option, path))?;
     let typed = settings.origins.of("command").map(|taken| taken.origin);
     let request = ExplainRequest {
         run: &settings.request,
@@ -93,7 +93,7 @@ fn default_in_help(option: &clap::Arg) -> Option<String> {
 }
 
 /// The run would open it before anything else.
-fn check_record(path: &Path) -> anyhow::Result<()> {
+fn check_writable(option: &str, path: &Path) -> anyhow::Result<()> {
     if path == Path::new("-") {
         return Ok(());
     }
@@ -103,7 +103,7 @@ fn check_record(path: &Path) -> anyhow::Result<()> {
         Ok(_) => access(path, Access::WRITE_OK).map_err(io::Error::from),
         Err(_) => access(parent, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from),
     };
-    writable.with_context(|| format!("--record {path:?} cannot be written"))
+    writable.with_context(|| format!("--{option} {path:?} cannot be written"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod breaker;
 pub mod bundle;
+pub mod ci;
 pub mod config;
 pub mod diff;
 pub mod dispatch;
@@ -17,6 +18,8 @@ pub mod pager;
 pub mod prices;
 pub mod progress;
 pub mod query;
+pub mod report;
+pub mod reports;
 pub mod settings;
 pub mod summary;
 pub mod terminal;

@@ -23,6 +23,7 @@ use super::config::{ConfigFile, Layer, Origin};
 use super::layered::{Layered, parse_count, word};
 use super::limits;
 use super::origins::Origins;
+use super::reports::Reports;
 
 /// TERM to KILL: a CI system gives ten seconds from its first signal to SIGKILL.
 const KILL_AFTER: Duration = Duration::from_secs(5);
@@ -35,8 +36,8 @@ const SNAPSHOT_LIMIT: ByteSize = ByteSize(4 << 30);
 pub struct Settings {
     /// What to run, and how.
     pub request: RunRequest,
-    /// Where the record is written too.
-    pub record: Option<PathBuf>,
+    /// Where else what came of it is written.
+    pub reports: Reports,
     /// How much is said.
     pub talk: Talk,
     /// Where all of it comes from.
@@ -86,7 +87,7 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         origins.note("verbose", Vec::new(), &Origin::Flag);
     }
     let talk = Talk { volume: volume(quiet, args.talk.verbose), progress };
-    let record = layered.path("record", args.record)?;
+    let reports = Reports::resolve(&layered, [args.record, args.junit, args.dotenv], args.ci)?;
     let verify = layered.list("verify", args.verify)?;
     let no_verify = layered.flag("no-verify", args.no_verify)?;
     let gate = GatePolicy {
@@ -195,7 +196,7 @@ pub fn run_settings(args: RunArgs, at: Surroundings) -> anyhow::Result<Settings>
         labels: labels(layered.strings("label", args.label)?)?,
         record_env: layered.strings("record-env", args.record_env)?,
     };
-    Ok(Settings { request, record, talk, origins })
+    Ok(Settings { request, reports, talk, origins })
 }
 
 /// The words of `--quiet` and `--verbose`.

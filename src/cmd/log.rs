@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use anyhow::Context as _;
 
+use super::export_format::{self, Export, ExportFormat};
 use super::render::{
     Cell, Paint, Table, Tint, cost, csv_row, duration_between, escape, local_time, markdown_row, markdown_titles,
     tokens, truncate, unless_closed,
@@ -44,6 +45,8 @@ pub enum LogFormat {
     Csv,
     /// A table for a document.
     Markdown,
+    /// For another program.
+    Export(ExportFormat),
 }
 
 /// What was listed. Any damaged line should make the exit code 1: the answer is good and not complete.
@@ -59,7 +62,7 @@ pub struct LogAnswer {
 /// Lists runs on `out`, newest first; damaged lines are named on `warn` with their offset and passed over.
 pub fn log(log: &RunLog, request: &LogRequest, out: &mut dyn Write, warn: &mut dyn Write) -> anyhow::Result<LogAnswer> {
     let mut out = BufWriter::new(out);
-    let mut list = List::begin(request.format, &mut out).context("write the list of runs")?;
+    let mut list = List::begin(request.format, log, &mut out).context("write the list of runs")?;
     let mut answer = LogAnswer::default();
     for line in newest_first(log, &request.filters)? {
         if request.limit.is_some_and(|limit| answer.shown >= limit) {
@@ -118,10 +121,11 @@ enum List<'a> {
     Jsonl(&'a mut dyn Write),
     Csv(&'a mut dyn Write),
     Markdown(&'a mut dyn Write),
+    Export { out: &'a mut dyn Write, export: Box<dyn Export> },
 }
 
 impl<'a> List<'a> {
-    fn begin(format: LogFormat, out: &'a mut dyn Write) -> io::Result<Self> {
+    fn begin(format: LogFormat, log: &RunLog, out: &'a mut dyn Write) -> io::Result<Self> {
         Ok(match format {
             LogFormat::Table { width, paint } => Self::Table(Table::new(out, paint, width, titles())),
             LogFormat::Json => Self::Json { out, separator: "[\n" },
@@ -134,6 +138,7 @@ impl<'a> List<'a> {
                 markdown_titles(out, &["Run", "Started", "Agent", "Status", "Took", "Tokens", "Cost", "Result"])?;
                 Self::Markdown(out)
             }
+            LogFormat::Export(format) => Self::Export { out, export: export_format::begin(format, log) },
         })
     }
 
@@ -150,6 +155,7 @@ impl<'a> List<'a> {
             }
             Self::Csv(out) => csv_row(*out, &values(&run.record)),
             Self::Markdown(out) => markdown_row(*out, &shown(&run.record)),
+            Self::Export { out, export } => export.add(run.line, &run.record, out),
         }
     }
 
@@ -159,6 +165,7 @@ impl<'a> List<'a> {
             Self::Json { out, separator: "[\n" } => out.write_all(b"[]\n"),
             Self::Json { out, .. } => out.write_all(b"\n]\n"),
             Self::Jsonl(_) | Self::Csv(_) | Self::Markdown(_) => Ok(()),
+            Self::Export { out, export } => export.finish(out),
         }
     }
 }

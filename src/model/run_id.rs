@@ -35,6 +35,17 @@ impl RunId {
         (id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122).then_some(Self(id))
     }
 
+    /// The span (W3C trace context) of a part of the run, in the trace that the run is: the random half of the id with the
+    /// part's number in its end. 0 is the run itself, an attempt has its own number. Never all zeros.
+    pub fn span_id(&self, part: u32) -> [u8; 8] {
+        let bytes = self.as_bytes();
+        let mut span: [u8; 8] = std::array::from_fn(|at| bytes[8 + at]);
+        for (byte, mixed) in span.iter_mut().rev().zip(part.to_le_bytes()) {
+            *byte ^= mixed;
+        }
+        span
+    }
+
     /// Milliseconds since the Unix epoch at which the run started.
     pub fn unix_millis(&self) -> u64 {
         self.0.as_u128().unbounded_shr(80) as u64

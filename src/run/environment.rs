@@ -129,16 +129,11 @@ impl AttemptPlaces {
     }
 }
 
-/// W3C trace context: the trace id is the run's 16 bytes; the parent span is derived from its random half and the
-/// attempt, so that each attempt's calls can be told apart.
+/// W3C trace context: the trace id is the run's 16 bytes, the parent span that of the attempt, so that each attempt's calls
+/// can be told apart.
 fn trace_parent(run_id: RunId, number: u32) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let bytes = run_id.as_bytes();
-    let mut span: [u8; 8] = std::array::from_fn(|at| bytes[8 + at]);
-    for (byte, mixed) in span.iter_mut().rev().zip(number.to_le_bytes()) {
-        *byte ^= mixed;
-    }
-    format!("00-{}-{}-01", hex(bytes), hex(&span))
+    format!("00-{}-{}-01", hex(run_id.as_bytes()), hex(&run_id.span_id(number)))
 }
 
 #[cfg(test)]

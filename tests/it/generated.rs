@@ -60,6 +60,7 @@ fn every_command_has_examples_in_its_long_help_and_help_goes_to_standard_output(
         "diff",
         "export",
         "import",
+        "report",
         "recover",
         "gc",
         "fsck",
