@@ -91,6 +91,9 @@ fn start_millis(number: u64) -> u64 {
     1_764_000_000_000 + number * 1500
 }
 
+/// The agent of one run in ten thousand.
+pub(crate) const RARE_AGENT: &str = "quarterly";
+
 /// A record like that of a small real run.
 fn record() -> anyhow::Result<RunRecord> {
     let hash = "6a9f2c1e".repeat(8);
@@ -116,6 +119,7 @@ fn records(state: &Path, count: u64) -> anyhow::Result<()> {
     for number in 0..count {
         let micros = |millis: u64| i64::try_from(millis * 1000).map(Timestamp::from_unix_micros);
         record.run_id = record_id(number);
+        record.agent = if number % 10_000 == 0 { RARE_AGENT } else { "nightly" }.into();
         record.start_time = micros(start_millis(number))?;
         record.end_time = micros(start_millis(number) + 1400)?;
         let mut line = serde_json::to_vec(&record)?;

@@ -12,6 +12,7 @@
 mod corpus;
 mod errands;
 mod journaled;
+mod observing;
 mod place;
 mod report;
 mod rows;

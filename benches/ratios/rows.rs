@@ -12,7 +12,7 @@ use crate::errands::record_id;
 use crate::place::{AGENTGUARD, LARGE, Place, SMALL, SMALL_OTHER, Tree, copy, is_installed, quoted, remove, shell};
 use crate::report::Outcome;
 use crate::timing::{Side, interleaved};
-use crate::{supervision, workspaces};
+use crate::{observing, supervision, workspaces};
 
 /// How a ratio is to be read.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ const ROW: RowSpec = RowSpec {
 };
 
 /// Every row, in the order of the table of goals.
-pub(crate) const ROWS: [RowSpec; 28] = [
+pub(crate) const ROWS: [RowSpec; 31] = [
     RowSpec { name: "--version", yardstick: "true", goal: Goal::TimeAtMost(1.5), times: 30, build: start_up, ..ROW },
     RowSpec {
         name: "run -- true, 1 KiB input",
@@ -154,6 +154,33 @@ pub(crate) const ROWS: [RowSpec; 28] = [
         goal: Goal::TimeAtMost(1.0),
         times: 3,
         build: show_run,
+        ..ROW
+    },
+    RowSpec {
+        name: "stats of 1,000,000",
+        yardstick: "duckdb",
+        needs: "duckdb",
+        goal: Goal::TimeAtMost(1.0),
+        peak_mib: Some(64.0),
+        times: 2,
+        build: observing::stats,
+        ..ROW
+    },
+    RowSpec {
+        name: "log with a filter of 1,000,000, 100 pass",
+        yardstick: "rg -F",
+        needs: "rg",
+        goal: Goal::TimeAtMost(2.0),
+        times: 3,
+        build: observing::filter,
+        ..ROW
+    },
+    RowSpec {
+        name: "listening to 300 MB of an agent",
+        yardstick: "--usage off",
+        goal: Goal::TimeAtMost(1.1),
+        times: 2,
+        build: observing::listening,
         ..ROW
     },
     RowSpec {
@@ -469,7 +496,7 @@ fn append<'a>(place: &'a Place, yardstick: &'static str) -> anyhow::Result<[Side
 }
 
 /// Records in the log of the query rows.
-const RECORDS: u64 = 1_000_000;
+pub(crate) const RECORDS: u64 = 1_000_000;
 
 fn log_newest(place: &Place) -> anyhow::Result<[Side<'_>; 2]> {
     let state = place.log(RECORDS)?;

@@ -271,3 +271,32 @@ fn a_redrive_that_is_told_to_stop_stops_its_runs_and_leaves_the_rest_waiting() {
     let rows = listed(&project, &[]);
     assert_eq!(rows.iter().filter(|row| row["receives"] == 0 && row["state"] == "waiting").count(), 3);
 }
+
+#[test]
+fn a_log_that_is_closed_in_segments_loses_no_letter_and_counts_none_twice() {
+    let project = Project::new();
+    let rotate = || project.ag(&["gc", "--rotate"]).exits(0);
+    let letters = fail(&project, 3);
+    assert_eq!(listed(&project, &[]).len(), 3);
+    rotate();
+    assert_eq!(listed(&project, &[]).len(), 3);
+    redrive(&project, &[], "exit 3").exits(1);
+    rotate();
+    let receives: Vec<u64> =
+        listed(&project, &[]).iter().map(|row| row["receives"].as_u64().expect("a count")).collect();
+    assert_eq!(receives, [1, 1, 1]);
+    // What is known beside the log is known from the log alone.
+    fs::remove_dir_all(project.state().join("letters")).expect("an index");
+    fs::remove_dir_all(project.state().join("breakers")).expect("breakers");
+    let again: Vec<u64> = listed(&project, &[]).iter().map(|row| row["receives"].as_u64().expect("a count")).collect();
+    assert_eq!(again, receives);
+    redrive(&project, &["--max", "1"], FIXED).exits(0);
+    rotate();
+    redrive(&project, &[], FIXED).exits(0);
+    each_once(&project, &letters);
+    assert!(project.state().join("runs-3.jsonl").exists());
+    let counted: serde_json::Value =
+        serde_json::from_str(&project.ag(&["stats", "--format", "json"]).exits(0).text()).expect("JSON");
+    assert_eq!(counted.to_string().matches("\"runs\":9").count(), 1, "{counted}");
+    project.ag(&["fsck"]).exits(0);
+}
