@@ -242,7 +242,7 @@ pub struct RunArgs {
     /// The longest wait before the second attempt, doubled for each further one; any time up to it is waited [default: 1s]
     #[arg(long, value_name = "TIME", help_heading = "Retries")]
     pub backoff: Option<String>,
-    /// No wait is longer [default: 60s]
+    /// No wait is longer, but for one that an API asks for [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = "Retries")]
     pub backoff_max: Option<String>,
     /// After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas

@@ -20,6 +20,9 @@ pub struct Call {
     pub first_byte_ms: Option<u64>,
     /// To the end of the answer, in milliseconds.
     pub duration_ms: u64,
+    /// How long the API asked to be left alone; null where it did not.
+    #[serde(default)]
+    pub retry_after_ms: Option<u64>,
     /// What was used; null where the answer did not say, or was cut before it could.
     pub tokens: Option<Tokens>,
     /// Whether the answer came to its own end.
@@ -29,6 +32,6 @@ pub struct Call {
 impl Call {
     /// Whether it may have cost something that nobody knows.
     pub fn is_uncounted(&self) -> bool {
-        self.tokens.is_none() && self.status.is_some_and(|status| status < 400)
+        self.tokens.is_none() && self.status.is_none_or(|status| status < 400)
     }
 }

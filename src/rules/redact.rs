@@ -102,8 +102,11 @@ pub fn is_secret_name(name: &[u8]) -> bool {
 
 /// A short number under a name of tokens is a setting (`--max-tokens 4096`), not a secret.
 fn is_count(name: &[u8], value: &[u8]) -> bool {
-    let counts = name.to_ascii_lowercase().windows(6).any(|word| word == b"tokens");
-    counts && value.len() < 10 && value.iter().all(u8::is_ascii_digit)
+    let counts = name.to_ascii_lowercase().windows(5).any(|word| word == b"token");
+    // In JSON brackets stand behind it.
+    let end = value.iter().rposition(|byte| !matches!(byte, b'}' | b']')).map_or(0, |last| last + 1);
+    let (number, brackets) = value.split_at(end);
+    counts && !number.is_empty() && number.len() < 10 && number.iter().all(u8::is_ascii_digit) && brackets.len() < 10
 }
 
 fn is_name_byte(byte: u8) -> bool {

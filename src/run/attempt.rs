@@ -163,7 +163,12 @@ fn conclude(
             let told = told::gather(life, places, scene, &watched.said, &watched.spending, calls);
             if !told.unpriced.is_empty() {
                 let models = told.unpriced.join(", ");
-                progress.note(&format!("the cost is not known: no price of {models} (`agentguard prices --help`)"));
+                let what = format!("the cost is not known: no price of {models} (`agentguard prices --help`)");
+                if watched.spending.is_limited_in_usd() {
+                    progress.warn(Warning(format!("{what}; the budget of dollars counts the rest alone")));
+                } else {
+                    progress.note(&what);
+                }
             }
             let failure = unkillable(&watched.swept)
                 .or_else(|| failure_of(&watched, life, &told))
@@ -231,11 +236,11 @@ fn failure_of(watched: &Watched, life: &Life, told: &Told) -> Option<Failure> {
     let (outcome, spending) = (&watched.outcome, &watched.spending);
     let over_budget = match outcome.stopped {
         Some(cause @ (StopCause::Tokens | StopCause::Cost | StopCause::Calls)) => Some(cause),
-        None => spending.passed_with(told.usage.as_ref(), told.cost_usd),
+        None => spending.passed_with(told.usage.as_ref(), told.known_usd),
         Some(_) => None,
     };
     if let Some(cause) = over_budget {
-        return Some(spending.failure(cause, told.usage.as_ref(), told.cost_usd));
+        return Some(spending.failure(cause, told.usage.as_ref(), told.known_usd));
     }
     told::judged(outcome, failure_of_process(outcome, life), told.verdict.as_ref())
 }
@@ -343,7 +348,7 @@ fn ended(
     failure: Option<Failure>,
 ) -> AttemptEnd {
     let agent = agent_exit(&watched.outcome);
-    let retry_after = told::retry_after(told.verdict.as_ref());
+    let retry_after = told::retry_after(told.verdict.as_ref(), failure.as_ref());
     let stdin = watched.stdin.or_else(|| recorded_stdin(life)).map(|kept| StdinCapture {
         digest: kept.digest,
         size: kept.size,

@@ -10,6 +10,9 @@ use crate::sys::clock;
 
 use super::ended::{Life, Stage};
 
+/// Imported runs are of other days and stand at the log's end: so many in a row are passed over.
+const IMPORTED_AT_MOST: u32 = 1000;
+
 const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// Writes into a specification what is left of its day's budget.
@@ -18,13 +21,18 @@ pub fn apply(spec: &mut RunSpec, state: &StateDir) -> Result<(), ReadError> {
     let Some(daily) = spec.budget.daily_usd else { return Ok(()) };
     let now = clock::now().unix_micros();
     let midnight = now - now.rem_euclid(DAY_MICROS);
-    let mut spent = 0.0;
+    let (mut spent, mut old) = (0.0, 0_u32);
     for line in RunLog::at(state.path()).newest_first()? {
         // A damaged line is told of by the commands that read the log.
         let Ok(cost) = line?.cost() else { continue };
         if cost.end_time.unix_micros() < midnight {
-            break;
+            old += 1;
+            if old > IMPORTED_AT_MOST {
+                break;
+            }
+            continue;
         }
+        old = 0;
         if cost.agent == spec.agent {
             spent += cost.cost_usd.unwrap_or(0.0);
         }

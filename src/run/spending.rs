@@ -161,6 +161,11 @@ impl Spending {
         }
     }
 
+    /// Whether there is a budget of dollars.
+    pub fn is_limited_in_usd(&self) -> bool {
+        self.limits.usd.is_some()
+    }
+
     /// Whether there is a budget of this kind.
     pub fn is_limited(&self) -> bool {
         !self.limits.is_none()
@@ -188,7 +193,7 @@ impl Spending {
         let Some(figures) = figures else { return };
         let spent = Spent {
             tokens: figures.tokens().total().unwrap_or(u64::MAX),
-            usd: self.prices.cost(figures).usd.unwrap_or(0.0),
+            usd: self.prices.cost(figures).known_usd,
             calls: figures.calls.unwrap_or(0),
         };
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
@@ -221,22 +226,23 @@ impl Spending {
 
     /// The budget that an ended attempt has passed together with those before it: whatever came of it, what it says at its
     /// end counts as if it had been said while it ran.
-    pub fn passed_with(&self, usage: Option<&Usage>, usd: Option<f64>) -> Option<StopCause> {
+    pub fn passed_with(&self, usage: Option<&Usage>, usd: f64) -> Option<StopCause> {
         let spent = Spent {
-            tokens: usage.and_then(Usage::tokens).unwrap_or(0),
-            usd: usd.unwrap_or(0.0),
+            // What overflows is more than anybody may use.
+            tokens: usage.map_or(0, |usage| usage.tokens().unwrap_or(u64::MAX)),
+            usd,
             calls: usage.and_then(|usage| usage.calls).unwrap_or(0),
         };
         self.limits.passed(&self.before.and(spent))
     }
 
     /// The failure of a run that has spent more than it may, with the figures.
-    pub fn failure(&self, cause: StopCause, usage: Option<&Usage>, usd: Option<f64>) -> Failure {
+    pub fn failure(&self, cause: StopCause, usage: Option<&Usage>, usd: f64) -> Failure {
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = now.iter().fold(Spent::default(), |most, one| most.larger(*one));
         let spent = self.before.and(Spent {
             tokens: usage.and_then(Usage::tokens).unwrap_or(seen.tokens),
-            usd: usd.unwrap_or(seen.usd),
+            usd: seen.usd.max(usd),
             calls: usage.and_then(|usage| usage.calls).unwrap_or(seen.calls),
         });
         let (kind, message) = match cause {

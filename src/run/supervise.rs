@@ -185,6 +185,12 @@ fn with_meter(meter: Option<&Meter>, argv: Vec<OsString>, variables: &mut Variab
     let bases: Vec<(String, String)> =
         meter.variables().map(|(name, base)| (format!("{{meter:{name}}}"), base)).collect();
     variables.extend(meter.variables().map(|(name, base)| (name.into(), Some(base.into()))));
+    // A proxy of the caller's is not for loopback.
+    for name in ["NO_PROXY", "no_proxy"] {
+        let before = std::env::var(name).ok().filter(|value| !value.is_empty());
+        let value = before.map_or_else(|| "127.0.0.1".to_owned(), |value| format!("{value},127.0.0.1"));
+        variables.push((name.into(), Some(value.into())));
+    }
     let plain = meter.base_of("OPENAI_BASE_URL").map(|base| ("{meter}".to_owned(), base));
     let values: Vec<(&str, &[u8])> =
         bases.iter().chain(&plain).map(|(name, base)| (name.as_str(), base.as_bytes())).collect();

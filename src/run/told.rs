@@ -6,11 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::UsageFormat;
 use crate::model::call::Call;
 use crate::model::error_kind::{ErrorKind, Failure};
+use crate::model::event::Event;
 use crate::model::record::Usage;
+use crate::model::{Timestamp, UsageFormat};
 use crate::rules::step::{AttemptOutcome, ProcessEnd};
+use crate::sys::clock;
 use crate::usage::api_error::{Verdict, Weight};
 use crate::usage::figures::Figures;
 use crate::usage::reader::Reading;
@@ -28,6 +30,8 @@ pub struct Told {
     pub usage: Option<Usage>,
     /// US dollars.
     pub cost_usd: Option<f64>,
+    /// What is known of them.
+    pub known_usd: f64,
     /// `reported` or `priced:<day>`.
     pub cost_source: Option<String>,
     /// Models that have no price.
@@ -55,7 +59,8 @@ pub fn gather(
     calls: &[Call],
 ) -> Told {
     let format = life.spec.usage;
-    let written = written_path(life, places, scene, said).and_then(|path| written_file::read(&path, format));
+    let written =
+        written_path(life, places, scene, said).and_then(|path| written_file::read(&path, format, began(life)));
     let file = format.wants_file().then(|| usage_file::read(&places.private.host.join(USAGE))).flatten();
     let metered = figures_of(calls);
     let (figures, source) = match (metered, file, written.as_ref().and_then(|told| told.figures.clone())) {
@@ -69,9 +74,13 @@ pub fn gather(
     Told {
         usage: figures.map(|figures| figures.usage(&source)),
         cost_usd: cost.usd,
+        known_usd: cost.known_usd,
         cost_source: cost.source,
         unpriced: cost.unpriced,
-        verdict: written.and_then(|told| told.verdict).or_else(|| verdict(said)).or_else(|| seen(calls)),
+        verdict: match verdict(said) {
+            LastWord::Said(verdict) => verdict,
+            LastWord::None => written.and_then(|told| told.verdict).or_else(|| seen(calls)),
+        },
     }
 }
 
@@ -84,7 +93,8 @@ fn seen(calls: &[Call]) -> Option<Verdict> {
         Some(_) => Verdict::new(ErrorKind::ApiStreamCut, "the API's answer was cut"),
         None => Verdict::new(ErrorKind::ApiStreamCut, "the API gave no answer"),
     };
-    (verdict.kind != ErrorKind::AgentReported).then(|| verdict.with_exit_code())
+    let retry_after = last.retry_after_ms.map(Duration::from_millis);
+    (verdict.kind != ErrorKind::AgentReported).then(|| Verdict { retry_after, ..verdict.with_exit_code() })
 }
 
 /// Of both streams together: an agent uses one of them for this.
@@ -96,9 +106,21 @@ fn printed(said: &Said) -> (Option<Figures>, String) {
     (both.into_iter().flatten().reduce(Figures::and), format!("stdout:{}", formats.join("+")))
 }
 
-/// What was said on standard output is the agent's last word; standard error is asked where it said none.
-fn verdict(said: &Said) -> Option<Verdict> {
-    if said.stdout.concluded { said.stdout.verdict.clone() } else { said.stderr.verdict.clone() }
+/// What an agent said last of how it came out.
+enum LastWord {
+    /// That it failed so, or that it did not.
+    Said(Option<Verdict>),
+    /// Nothing.
+    None,
+}
+
+/// The last word on either stream.
+fn verdict(said: &Said) -> LastWord {
+    match (said.stdout.concluded, said.stderr.concluded) {
+        (None, None) => LastWord::None,
+        (stdout, stderr) if stdout > stderr => LastWord::Said(said.stdout.verdict.clone()),
+        _ => LastWord::Said(said.stderr.verdict.clone()),
+    }
 }
 
 /// Where a file with figures lies on the host, if the agent's command or the agent itself names one.
@@ -112,6 +134,15 @@ fn written_path(life: &Life, places: &AttemptPlaces, scene: &Scene, said: &Said)
     let named = named.or_else(|| said.stdout.named_file.clone()).or_else(|| said.stderr.named_file.clone())?;
     let cwd = places.moved_cwd.clone().unwrap_or_else(|| life.spec.cwd.to_path_buf());
     Some(on_host(places, scene, &cwd.join(named)))
+}
+
+/// When the attempt began.
+fn began(life: &Life) -> Timestamp {
+    let started = life.journal.events().iter().rev().find_map(|event| match event {
+        Event::AttemptStarted(start) => Some(start.time),
+        _ => None,
+    });
+    started.unwrap_or_else(clock::now)
 }
 
 /// The file behind a path of the agent's view.
@@ -154,7 +185,8 @@ fn told_failure(verdict: &Verdict, code: Option<i32>) -> Failure {
     }
 }
 
-/// How long the API asks to be left alone.
-pub fn retry_after(verdict: Option<&Verdict>) -> Option<Duration> {
-    verdict.and_then(|verdict| verdict.retry_after)
+/// How long the API asks to be left alone, if that is why the attempt failed.
+pub fn retry_after(verdict: Option<&Verdict>, failure: Option<&Failure>) -> Option<Duration> {
+    let kind = failure.map(|failure| failure.kind);
+    verdict.filter(|verdict| kind == Some(verdict.kind)).and_then(|verdict| verdict.retry_after)
 }

@@ -124,10 +124,12 @@ fn retry_after(message: &str) -> Option<Duration> {
     let end = rest.find(|one: char| !one.is_ascii_digit() && one != '.').unwrap_or(rest.len());
     let number: f64 = rest[..end].trim_end_matches('.').parse().ok()?;
     let unit = rest[end..].trim_start();
-    let factor = match unit {
-        _ if unit.starts_with("ms") || unit.starts_with("milli") => 0.001,
-        _ if unit.starts_with('m') => 60.0,
-        _ if unit.starts_with('h') => 3600.0,
+    let word = unit.split(|one: char| !one.is_ascii_alphabetic()).next().unwrap_or_default();
+    let factor = match word {
+        "ms" | "millisecond" | "milliseconds" => 0.001,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+        "h" | "hour" | "hours" => 3600.0,
+        "d" | "day" | "days" => 86_400.0,
         _ => 1.0,
     };
     let seconds = number * factor;
@@ -168,5 +170,7 @@ mod tests {
         assert_eq!(after("retry after 2 minutes"), Some(Duration::from_secs(120)));
         assert_eq!(after("retry after some rest"), None);
         assert_eq!(after("retry after 99999999999 hours"), None);
+        assert_eq!(after("try again in 3 days 4 hours"), None, "longer than anybody waits");
+        assert_eq!(after("retry after 20 or so"), Some(Duration::from_secs(20)));
     }
 }

@@ -61,7 +61,7 @@ impl Claude {
         if dialect != self.dialect {
             return Heard::Nothing;
         }
-        self.is_mine = true;
+        (self.is_mine, self.worked) = (true, false);
         self.model = text(line, &["model"]).map(str::to_owned);
         Heard::Something
     }
@@ -87,6 +87,9 @@ impl Claude {
 
     fn result(&mut self, line: &Value) -> Heard {
         let (Some(usage), Some(subtype)) = (line.get("usage"), text(line, &["subtype"])) else { return Heard::Nothing };
+        if usage.get("input_tokens").is_none() || text(line, &["session_id"]).is_none() {
+            return Heard::Nothing;
+        }
         let is_qwen = usage.get("total_tokens").is_some();
         if !self.is_mine && is_qwen != (self.dialect == Dialect::Qwen) {
             return Heard::Nothing;
@@ -117,7 +120,8 @@ impl Claude {
         let errors = listed.collect::<Vec<_>>().join("; ");
         let words = if errors.is_empty() { said } else { &errors };
         let is_error = at(line, &["is_error"]).and_then(Value::as_bool).unwrap_or(false);
-        let tells_of_api = said.starts_with("[API Error") || said.starts_with("API Error");
+        // Claude Code has a word for it; qwen-code only says so.
+        let tells_of_api = self.dialect == Dialect::Qwen && said.starts_with("[API Error");
         if is_error || tells_of_api {
             let words = if words.is_empty() { subtype } else { words };
             return Some(Verdict::of_error(status(line, &["api_error_status"]), words));
@@ -127,7 +131,8 @@ impl Claude {
             return Some(Verdict::new(ErrorKind::AgentReported, words));
         }
         let one_turn = count(line, &["num_turns"]).is_none_or(|turns| turns <= 1);
-        let is_empty = at(line, &["result"]).is_some() && said.trim().is_empty();
+        let is_empty =
+            at(line, &["result"]).is_some() && line.get("structured_output").is_none() && said.trim().is_empty();
         (is_empty && one_turn && !self.worked).then(|| Verdict::new(ErrorKind::EmptyOutput, "its answer was empty"))
     }
 }

@@ -27,7 +27,7 @@ impl Adapter for Cn {
             (Some("error"), Some(message), None) => {
                 self.verdict = Some(Verdict::of_error(None, message).with_exit_code());
             }
-            (Some("success"), _, Some(response)) if object.get("note").is_some() => {
+            (Some("success"), _, Some(response)) if text(object, &["note"]).is_some() => {
                 let nothing = || Verdict::new(ErrorKind::EmptyOutput, "its answer was empty");
                 self.verdict = response.trim().is_empty().then(nothing);
             }

@@ -18,6 +18,8 @@ pub(super) struct Codex {
     verdict: Option<Verdict>,
     /// The last error that was not yet followed by a result.
     error: Option<Verdict>,
+    /// Whether a turn is going on: what others print after it is none of it.
+    in_turn: bool,
     /// Whether the turn said or did something.
     worked: bool,
 }
@@ -40,7 +42,7 @@ impl Codex {
                 *thread = Some(tokens);
             }
         }
-        self.error = None;
+        (self.error, self.in_turn) = (None, false);
         let is_empty = !std::mem::take(&mut self.worked);
         self.verdict = is_empty.then(|| Verdict::new(ErrorKind::EmptyOutput, "its turn said and did nothing"));
         Heard::Outcome
@@ -71,17 +73,19 @@ impl Adapter for Codex {
             return Heard::Nothing;
         }
         match kind {
-            "turn.started" => self.worked = false,
+            "turn.started" => (self.worked, self.in_turn) = (false, true),
             "item.completed" => {
                 self.worked = self.worked || WORK.iter().any(|word| memchr::memmem::find(line, word).is_some());
             }
             "turn.completed" => return self.completed(line),
+            _ if !self.in_turn => return Heard::Nothing,
             "turn.failed" => {
+                self.in_turn = false;
                 self.verdict = self.failed(line, &["error", "message"]);
                 return Heard::Outcome;
             }
             _ => {
-                self.error = self.failed(line, &["message"]);
+                self.error = self.failed(line, &["message"]).map(Verdict::with_exit_code);
                 return Heard::Outcome;
             }
         }

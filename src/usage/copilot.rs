@@ -9,7 +9,7 @@ use crate::model::error_kind::ErrorKind;
 use super::adapter::{Adapter, Heard};
 use super::api_error::Verdict;
 use super::figures::{Entry, Figures};
-use super::json::{count, members, parse, status, text};
+use super::json::{at, count, members, parse, status, text};
 use super::rounded::rounded;
 
 /// The reader.
@@ -65,7 +65,10 @@ impl Adapter for Copilot {
                 Heard::Something
             }
             _ => {
-                let Some(code) = line.get("exitCode").and_then(Value::as_i64) else { return Heard::Nothing };
+                let is_mine = at(&line, &["usage", "premiumRequests"]).is_some();
+                let Some(code) = line.get("exitCode").and_then(Value::as_i64).filter(|_| is_mine) else {
+                    return Heard::Nothing;
+                };
                 let unsaid = || Verdict::new(ErrorKind::AgentReported, "its result is not a success");
                 self.verdict = (code != 0).then(|| self.error.clone().unwrap_or_else(unsaid));
                 Heard::Outcome

@@ -10,7 +10,7 @@ use crate::model::error_kind::ErrorKind;
 use super::adapter::{Adapter, Heard};
 use super::api_error::Verdict;
 use super::figures::{Entry, Figures};
-use super::json::{at, count, members, parse, status, text};
+use super::json::{count, members, parse, status, text};
 
 /// The reader.
 #[derive(Debug, Default)]
@@ -35,8 +35,7 @@ impl Gemini {
     }
 
     fn error(object: &Value) -> Option<Verdict> {
-        at(object, &["error"]).filter(|error| error.is_object())?;
-        let message = text(object, &["error", "message"]).unwrap_or("it reported an error");
+        let message = text(object, &["error", "message"])?;
         let code = status(object, &["error", "code"]).filter(|code| *code >= 400);
         let verdict = Verdict::of_error(code, message);
         let cut =
@@ -75,19 +74,21 @@ impl Adapter for Gemini {
     fn json(&mut self, kind: &str, line: &[u8]) -> Heard {
         let Some(line) = parse(line) else { return Heard::Nothing };
         if kind == "init" {
-            self.streams |= line.get("session_id").is_some();
-            return if self.streams { Heard::Something } else { Heard::Nothing };
+            let is_mine = text(&line, &["session_id"]).is_some() && text(&line, &["model"]).is_some();
+            self.streams |= is_mine;
+            return if is_mine { Heard::Something } else { Heard::Nothing };
         }
         let Some(ended) = text(&line, &["status"]).filter(|_| self.streams) else { return Heard::Nothing };
         self.stats(&line, of_stream);
         let unsaid = || Verdict::new(ErrorKind::AgentReported, "its result is not a success");
-        self.verdict = (ended != "success").then(|| Self::error(&line).unwrap_or_else(unsaid));
+        self.verdict = (ended == "error").then(|| Self::error(&line).unwrap_or_else(unsaid));
         Heard::Outcome
     }
 
     fn object(&mut self, object: &Value) -> Heard {
-        let has_stats = at(object, &["stats", "models"]).is_some();
-        if object.get("session_id").is_none() || !(has_stats || object.get("error").is_some()) {
+        let has_stats = members(object, &["stats", "models"]).next().is_some();
+        let has_error = text(object, &["error", "type"]).is_some() && text(object, &["error", "message"]).is_some();
+        if text(object, &["session_id"]).is_none() || !(has_stats || has_error) {
             return Heard::Nothing;
         }
         self.stats(object, of_document);

@@ -42,6 +42,11 @@ pub(super) fn members<'a>(value: &'a Value, path: &[&str]) -> impl Iterator<Item
 /// The value of the first `"type"` of a line, without parsing it: most lines are of no interest.
 pub(super) fn kind_of(line: &[u8]) -> Option<&str> {
     const LOOKED_AT: usize = 256;
+    // Nearly all agents write it first, and without spaces.
+    if let Some(rest) = line.strip_prefix(b"{\"type\":\"") {
+        let end = memchr::memchr(b'"', &rest[..rest.len().min(LOOKED_AT)])?;
+        return std::str::from_utf8(&rest[..end]).ok();
+    }
     let head = &line[..line.len().min(LOOKED_AT)];
     let after = memmem::find(head, b"\"type\"")? + b"\"type\"".len();
     let rest = head[after..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;

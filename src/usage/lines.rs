@@ -79,6 +79,11 @@ impl Lines {
         if line == b"{" {
             self.document = Some(Vec::new());
         }
+        // Inside a document that somebody writes over several lines every line is indented.
+        let goes_on = matches!(line.first(), None | Some(b' ' | b'\t')) || line == b"{" || line == b"}";
+        if !goes_on {
+            self.document = None;
+        }
         if let Some(document) = &mut self.document {
             document.extend_from_slice(line);
             document.push(b'\n');

@@ -28,9 +28,11 @@ impl Adapter for Llm {
 
     fn text(&mut self, line: &str) -> Heard {
         if let Some(error) = line.strip_prefix("Error: ") {
+            // Every other program prints lines that begin so: these are the words of its client library.
+            let tells =
+                error.starts_with("Error code: ") || matches!(error, "Connection error." | "Request timed out.");
             let verdict = Verdict::of_error(None, error);
-            // Every other program prints such a line too.
-            let tells = !matches!(verdict.kind, ErrorKind::AgentReported | ErrorKind::EmptyOutput);
+            let tells = tells && verdict.kind != ErrorKind::AgentReported;
             self.verdict = tells.then(|| verdict.with_exit_code());
             return if tells { Heard::Outcome } else { Heard::Nothing };
         }

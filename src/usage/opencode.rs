@@ -54,7 +54,8 @@ impl OpenCode {
     }
 
     fn error(&mut self, line: &Value) -> Heard {
-        if at(line, &["error", "name"]).is_none() || line.get("sessionID").is_none() {
+        let has_data = at(line, &["error", "data"]).is_some_and(Value::is_object);
+        if !has_data || text(line, &["error", "name"]).is_none() || text(line, &["sessionID"]).is_none() {
             return Heard::Nothing;
         }
         let message = text(line, &["error", "data", "message"]).or_else(|| text(line, &["error", "name"]));

@@ -18,6 +18,8 @@ pub(super) struct Pi {
     cost_usd: f64,
     /// A call without figures.
     uncounted: bool,
+    /// Whether a tool was used: an empty answer after work is an answer.
+    worked: bool,
     verdict: Option<Verdict>,
 }
 
@@ -39,12 +41,13 @@ impl Pi {
         self.uncounted |= tokens.is_nothing();
         self.calls.push(Entry { model: text(message, &["model"]).map(str::to_owned), tokens, calls: Some(1) });
         self.cost_usd += dollars(message, &["usage", "cost", "total"]).unwrap_or(0.0);
+        self.worked |= reason == "toolUse";
         let said = text(message, &["errorMessage"]);
         let is_empty = at(message, &["content"]).and_then(Value::as_array).is_some_and(Vec::is_empty);
         self.verdict = match reason {
             "error" => Some(Verdict::of_error(None, said.unwrap_or("a call failed"))),
             "aborted" => Some(Verdict::new(ErrorKind::AgentReported, said.unwrap_or("it was aborted"))),
-            "stop" if is_empty => Some(Verdict::new(ErrorKind::EmptyOutput, "its answer was empty")),
+            "stop" if is_empty && !self.worked => Some(Verdict::new(ErrorKind::EmptyOutput, "its answer was empty")),
             _ => None,
         };
         Heard::Outcome

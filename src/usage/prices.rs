@@ -40,6 +40,8 @@ pub struct Table {
 pub struct Cost {
     /// US dollars; null where the agent did not say and a model has no price.
     pub usd: Option<f64>,
+    /// What is known of them: at least so much was spent.
+    pub known_usd: f64,
     /// `reported`, or `priced:` and the day of the table.
     pub source: Option<String>,
     /// Models without a price.
@@ -97,7 +99,7 @@ impl Prices {
     /// cost but a price that the agent does not know.
     pub fn cost(&self, figures: &Figures) -> Cost {
         if let Some(usd) = figures.cost_usd.filter(|usd| *usd > 0.0) {
-            return Cost { usd: Some(usd), source: Some("reported".to_owned()), unpriced: Vec::new() };
+            return Cost { usd: Some(usd), known_usd: usd, source: Some("reported".to_owned()), unpriced: Vec::new() };
         }
         let mut cost = Cost::default();
         let (mut usd, mut date) = (0.0, String::new());
@@ -113,6 +115,7 @@ impl Prices {
         }
         cost.unpriced.sort();
         cost.unpriced.dedup();
+        cost.known_usd = usd;
         if cost.unpriced.is_empty() && !date.is_empty() {
             (cost.usd, cost.source) = (Some(usd), Some(format!("priced:{date}")));
         }

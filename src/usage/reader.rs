@@ -1,6 +1,9 @@
 //! The reader of what an agent prints on one stream: it cuts it into lines and gives each to the formats that know it.
 //! Which agent it is, is seen by what it prints, not by its name; several may follow each other in a script.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde_json::Value;
 
 use super::Format;
@@ -27,6 +30,9 @@ pub(super) const TEXT_STARTS: [&str; 7] =
 /// A stream in which no format was seen by then is not looked at any further, but for its end.
 const PATIENCE_BYTES: u64 = 8 << 20;
 
+/// Counts what is said of outcomes, on whatever stream: the last word counts.
+static WORDS: AtomicU64 = AtomicU64::new(0);
+
 /// What an agent has said on one stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
@@ -36,8 +42,8 @@ pub struct Reading {
     pub figures: Option<Figures>,
     /// How it says that it failed.
     pub verdict: Option<Verdict>,
-    /// Whether it said how it came out.
-    pub concluded: bool,
+    /// When it last said how it came out, in the order of all that was said in this process.
+    pub concluded: Option<u64>,
     /// A file that it says it has written, with more.
     pub named_file: Option<String>,
 }
@@ -53,12 +59,14 @@ pub struct Reader {
 #[derive(Debug)]
 struct Hearing {
     adapters: Vec<Box<dyn Adapter>>,
+    /// Types of lines that somebody wants to see, sorted, and who.
+    wanted: Vec<(&'static str, Vec<usize>)>,
     /// Any format was recognised.
     recognised: bool,
     /// Something was told since this was last asked.
     news: bool,
-    /// The one that last told of an outcome.
-    concluded: Option<usize>,
+    /// The one that last told of an outcome, and when.
+    concluded: Option<(usize, u64)>,
     named_file: Option<String>,
 }
 
@@ -79,8 +87,13 @@ impl Reader {
             Box::new(Llm::default()),
             Box::new(Cn::default()),
         ];
-        let adapters = all.into_iter().filter(|adapter| format.wants(adapter.format())).collect();
-        let heard = Hearing { adapters, recognised: false, news: false, concluded: None, named_file: None };
+        let adapters: Vec<_> = all.into_iter().filter(|adapter| format.wants(adapter.format())).collect();
+        let mut wanted: BTreeMap<&'static str, Vec<usize>> = BTreeMap::new();
+        for (at, adapter) in adapters.iter().enumerate() {
+            adapter.kinds().iter().for_each(|kind| wanted.entry(kind).or_default().push(at));
+        }
+        let wanted = wanted.into_iter().collect();
+        let heard = Hearing { adapters, wanted, recognised: false, news: false, concluded: None, named_file: None };
         Self { lines: Lines::default(), heard, seen_bytes: 0 }
     }
 
@@ -124,11 +137,16 @@ impl Reader {
         Reading {
             formats: known().map(|(format, _)| format).collect(),
             figures,
-            verdict: self.heard.concluded.and_then(|at| self.heard.adapters[at].verdict()),
-            concluded: self.heard.concluded.is_some(),
+            verdict: self.heard.concluded.and_then(|(at, _)| self.heard.adapters[at].verdict()),
+            concluded: self.heard.concluded.map(|(_, when)| when),
             named_file: self.heard.named_file.clone(),
         }
     }
+}
+
+/// What an agent printed behind a line that somebody else had not ended.
+fn behind(line: &[u8]) -> Option<&[u8]> {
+    line.ends_with(b"}").then(|| memchr::memmem::find(line, b"{\"type\":")).flatten().map(|at| &line[at..])
 }
 
 impl Hearing {
@@ -139,7 +157,10 @@ impl Hearing {
                     self.json(line);
                 }
             }
-            Piece::Line(line) => self.text(line),
+            Piece::Line(line) => match behind(line) {
+                Some(json) => self.json(json),
+                None => self.text(line),
+            },
             Piece::Document(bytes) => {
                 if let Ok(object) = serde_json::from_slice::<Value>(bytes) {
                     self.object(&object);
@@ -174,11 +195,11 @@ impl Hearing {
     }
 
     fn typed(&mut self, kind: &str, line: &[u8]) {
-        for at in 0..self.adapters.len() {
-            if self.adapters[at].kinds().contains(&kind) {
-                let heard = self.adapters[at].json(kind, line);
-                self.note(at, heard);
-            }
+        let Ok(found) = self.wanted.binary_search_by(|(known, _)| (*known).cmp(kind)) else { return };
+        for who in 0..self.wanted[found].1.len() {
+            let at = self.wanted[found].1[who];
+            let heard = self.adapters[at].json(kind, line);
+            self.note(at, heard);
         }
     }
 
@@ -209,7 +230,7 @@ impl Hearing {
         match heard {
             Heard::Nothing => return,
             Heard::Something => {}
-            Heard::Outcome => self.concluded = Some(at),
+            Heard::Outcome => self.concluded = Some((at, WORDS.fetch_add(1, Ordering::Relaxed))),
         }
         (self.recognised, self.news) = (true, true);
     }

@@ -32,14 +32,23 @@ pub fn read(path: &Path) -> Option<Figures> {
     let regular = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
     let file = regular.then(|| File::open(path).ok()).flatten()?;
     let mut figures = Figures { exact: true, ..Figures::default() };
+    let (mut with_cost, mut without) = (0_u64, 0_u64);
     for line in BufReader::new(file.take(MOST_BYTES)).split(b'\n') {
         let Ok(line) = line else { break };
         match serde_json::from_slice::<Line>(&line) {
-            Ok(line) => take(&mut figures, line),
+            Ok(line) => {
+                let has_tokens = line.input_tokens.is_some() || line.output_tokens.is_some();
+                *(if line.cost_usd.is_some() { &mut with_cost } else { &mut without }) += u64::from(has_tokens);
+                take(&mut figures, line);
+            }
             // What cannot be read may have been a figure.
             Err(_) if !line.trim_ascii().is_empty() => figures.exact = false,
             Err(_) => {}
         }
+    }
+    // The cost of some calls is not that of all: the table knows, or nobody.
+    if with_cost > 0 && without > 0 {
+        figures.cost_usd = None;
     }
     (!figures.entries.is_empty() || figures.cost_usd.is_some()).then_some(figures)
 }

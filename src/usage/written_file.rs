@@ -3,11 +3,13 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
 use serde_json::Value;
+
+use crate::model::Timestamp;
 
 use super::api_error::Verdict;
 use super::figures::Figures;
@@ -15,6 +17,9 @@ use super::{Format, copilot, mini};
 
 /// No honest one is larger.
 const MOST_BYTES: u64 = 64 << 20;
+
+/// Files are stamped by a clock that may be so far behind.
+const TICK_MICROS: i64 = 20_000;
 
 /// What such a file told.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,12 +47,15 @@ pub fn named_by<'a>(command: &[&'a str]) -> Option<&'a str> {
     })
 }
 
-/// Reads one. What is no such file says nothing.
-pub fn read(path: &Path, format: Format) -> Option<Told> {
+/// Reads one. What is no such file, or was not written since then, says nothing.
+pub fn read(path: &Path, format: Format, since: Timestamp) -> Option<Told> {
     // What the agent has put there may be anything: a fifo must not be waited for.
     let file =
         File::options().read(true).custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32).open(path).ok()?;
-    let is_honest = file.metadata().is_ok_and(|about| about.is_file() && about.len() <= MOST_BYTES);
+    let about = file.metadata().ok()?;
+    let written = about.mtime().saturating_mul(1_000_000).saturating_add(about.mtime_nsec() / 1000);
+    let is_new = written >= since.unix_micros() - TICK_MICROS;
+    let is_honest = about.is_file() && about.len() <= MOST_BYTES && is_new;
     let mut bytes = Vec::new();
     if !is_honest || file.take(MOST_BYTES).read_to_end(&mut bytes).is_err() {
         return None;

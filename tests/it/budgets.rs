@@ -65,6 +65,28 @@ fn what_is_told_only_at_the_end_counts_all_the_same() {
 }
 
 #[test]
+fn what_cannot_be_priced_or_counted_does_not_lift_a_budget() {
+    let project = Project::new();
+    let lines = |lines: &str| {
+        project.write("lines", lines);
+        "cat lines >> $AGENTGUARD_USAGE"
+    };
+    let script =
+        lines("{\"input_tokens\":1000000,\"model\":\"nobody\"}\n{\"input_tokens\":1000000,\"model\":\"gpt-4o\"}\n");
+    project.run(&["--max-cost-usd", "0.01", "--out", "o"], script).exits(123).says("no price of nobody");
+    assert_eq!(project.last().cost_usd, None, "unknown is null");
+    // The cost of one call is not that of all.
+    let script = lines(
+        "{\"input_tokens\":1000000,\"model\":\"gpt-4o\"}\n{\"input_tokens\":10,\"cost_usd\":0.01,\"model\":\"gpt-4o\"}\n",
+    );
+    project.run(&["--out", "o"], script).exits(0);
+    assert_eq!(project.last().cost_usd, Some(2.500_025));
+    let most = u64::MAX;
+    let script = lines(&format!("{{\"input_tokens\":{most},\"output_tokens\":5}}\n"));
+    project.run(&["--max-tokens", "10", "--out", "o"], script).exits(123);
+}
+
+#[test]
 fn a_budget_is_over_all_attempts() {
     let project = project();
     let script = "cat call; exit 1";

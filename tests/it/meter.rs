@@ -71,6 +71,11 @@ fn serve(stream: &TcpStream, tell: &std::sync::mpsc::Sender<String>) -> bool {
     let (answer, goes_on) = match mode.as_str() {
         "ok" => (whole("200 OK", CHAT), true),
         "stream" => (events(&stream_of_chat), true),
+        "e429" => {
+            let body = "{\"error\":{\"message\":\"slow down\"}}";
+            let head = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Type: application/json\r\n";
+            (format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()), true)
+        }
         "e401" => (whole("401 Unauthorized", "{\"error\":{\"message\":\"no\"}}"), true),
         // The beginning of an answer, and then nothing.
         "cut" => (events(&stream_of_chat)[..150].to_owned(), false),
@@ -193,6 +198,19 @@ fn a_refused_key_explains_a_failing_exit_code() {
 }
 
 #[test]
+fn what_an_api_asks_to_be_waited_is_waited_and_no_proxy_stands_between() {
+    let api = Api::new();
+    let project = project();
+    let upstream = format!("OPENAI_BASE_URL={}", api.url("e429"));
+    let script = "http_proxy=http://127.0.0.1:9 python3 agent.py 1; exit $((2 - AGENTGUARD_ATTEMPT))";
+    project.run(&metered(&upstream, &["--retries", "1", "--backoff", "1ms"]), script).exits(0);
+    let attempts = project.last().attempts;
+    assert_eq!(attempts[0].error.as_ref().map(|error| error.kind.to_string()).as_deref(), Some("api_rate_limit"));
+    let waited = attempts[1].start.unix_micros() - attempts[0].end.unix_micros();
+    assert!(waited >= 1_000_000, "{waited}");
+}
+
+#[test]
 fn a_budget_stops_the_agent_within_one_call_and_none_passes_after_it() {
     let api = Api::new();
     let project = project();
@@ -268,7 +286,7 @@ fn an_api_that_hangs_holds_nobody_up_and_one_that_is_not_there_is_said_so() {
     assert_eq!(guard.wait().expect("it ends").code(), Some(143));
     assert!(told.elapsed() < Duration::from_secs(60));
     let hung = calls(&project);
-    assert!(hung.len() == 1 && hung[0].status.is_none() && !hung[0].complete, "{hung:?}");
+    assert!(hung[0].is_uncounted() && hung.len() == 1 && hung[0].status.is_none() && !hung[0].complete, "{hung:?}");
     // A port that was just free.
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let upstream = format!("OPENAI_BASE_URL=http://127.0.0.1:{free}/v1");

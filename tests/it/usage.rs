@@ -307,7 +307,7 @@ fn what_an_agent_says_of_its_tokens_and_its_end_is_in_the_record() {
 #[test]
 fn an_agent_that_says_it_failed_is_classed_by_what_it_had_staged_and_nothing_lands() {
     let project = Project::new();
-    project.write("said", "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"result\":\"no\",\"session_id\":\"s\",\"usage\":{}}\n");
+    project.write("said", "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"result\":\"no\",\"session_id\":\"s\",\"usage\":{\"input_tokens\":0}}\n");
     let script = "echo new > $AGENTGUARD_STAGING/f; cat said";
     project.run(&["--out", "o"], script).exits(1).says("the agent exited with 0 and says: no");
     assert!(!project.join("o").exists());
@@ -323,10 +323,84 @@ fn an_agent_that_says_it_failed_is_classed_by_what_it_had_staged_and_nothing_lan
 #[test]
 fn lines_that_only_look_like_an_agents_are_no_failure() {
     let project = Project::new();
-    let lines = "{\"type\":\"error\",\"message\":\"401\"}\n{\"status\":\"error\",\"message\":\"401 unauthorized\"}\nError: Error code: 401\nlitellm.AuthenticationError: Error: x\n{\"type\":\"turn.failed\",\"error\":{\"message\":\"401\"}}\n{\"type\":\"result\"}\n";
-    project.write("said", lines);
-    project.run(&["--out", "o"], "cat said; cat said >&2").exits(0);
-    assert_eq!(project.last().error, None);
+    let finished = "{\"type\":\"thread.started\"}\n{\"type\":\"turn.started\"}\n{\"type\":\"item.completed\",\"item\":{\"type\":\"agent_message\"}}\n{\"type\":\"turn.completed\",\"usage\":{\"input_tokens\":10,\"output_tokens\":3}}\n";
+    let cases = [
+        "{\"type\":\"error\",\"message\":\"401\"}\n{\"status\":\"error\",\"message\":\"401 unauthorized\"}\n",
+        "Error: Error code: 401\nlitellm.AuthenticationError: Error: x\n",
+        "{\"type\":\"turn.failed\",\"error\":{\"message\":\"401\"}}\n{\"type\":\"result\"}\n",
+        "{\"type\":\"result\",\"exitCode\":1,\"test\":\"x\"}\n",
+        "{\"type\":\"init\",\"session_id\":7}\n{\"type\":\"result\",\"status\":\"ok\"}\n",
+        "{\n \"session_id\": 1,\n \"error\": {\"count\":0}\n}\n",
+        "{\n \"session_id\": \"1\",\n \"error\": null, \"stats\":{\"models\":{}}, \"response\":\"\"\n}\n",
+        "{\"type\":\"error\",\"sessionID\":1,\"error\":{\"name\":\"x\"}}\n",
+        "{\"type\":\"result\",\"subtype\":\"error_count\",\"usage\":{\"cpu\":1}}\n",
+        "{\"status\":\"success\",\"response\":\"\",\"note\":1}\n",
+        // What comes after a finished turn is somebody else's.
+        &format!("{finished}{{\"type\":\"error\",\"message\":\"unused variable\"}}\n"),
+        "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"num_turns\":1,\"session_id\":\"s\",\"result\":\"API Error handling was added.\",\"usage\":{\"input_tokens\":1}}\n",
+        "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"num_turns\":1,\"session_id\":\"s\",\"result\":\"\",\"structured_output\":{},\"usage\":{\"input_tokens\":1}}\n",
+    ];
+    for said in cases {
+        project.write("said", said);
+        project.run(&["--out", "o"], "cat said; cat said >&2").exits(0);
+        assert_eq!(project.last().error, None, "{said}");
+    }
+    // An ordinary error is retried like any other.
+    for error in ["401 Unauthorized", "relation \\\"authentications\\\" is locked", "no route (api_key.rs:10)"] {
+        let script = format!("echo \"Error: {error}\" >&2; exit 1");
+        project.run(&["--retries", "1", "--backoff", "1ms", "--out", "o"], &script).exits(1);
+        let record = project.last();
+        assert_eq!(
+            (record.attempts.len(), record.error.expect("a failure").kind.to_string().as_str()),
+            (2, "exit_code")
+        );
+    }
+}
+
+const FAILED: &str = "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"session_id\":\"a\",\"num_turns\":1,\"result\":\"no\",\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}\n";
+const WELL: &str = "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"session_id\":\"b\",\"num_turns\":2,\"result\":\"yes\",\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}\n";
+
+#[test]
+fn a_failure_is_heard_among_whatever_else_is_printed_and_the_last_word_counts() {
+    let project = Project::new();
+    project.write("failed", FAILED);
+    project.write("well", WELL);
+    project.write("refused", "{\n  \"session_id\": \"s\",\n  \"error\": {\n    \"type\": \"E\",\n    \"message\": \"no\",\n    \"code\": 401\n  }\n}\n");
+    let run = |script: &str, code| {
+        let script = format!("echo x > $AGENTGUARD_STAGING/f; {script}");
+        project.run(&["--out", "o"], &script).exits(code);
+    };
+    run("printf 'struct s\\n{\\n int a;\\n};\\n'; cat failed", 1);
+    run("printf '{\\nx\\n'; cat failed", 1);
+    run("printf 'Working... '; cat failed", 1);
+    run("cat well; cat failed", 1);
+    run("cat failed; cat well", 0);
+    run("cat well; sleep 0.2; cat refused >&2", 1);
+    run("cat refused >&2; sleep 0.2; cat well", 0);
+    let empty = FAILED.replace("true", "false").replace("\"no\"", "\"\"");
+    let tool = "{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"b\",\"model\":\"m\"}\n{\"type\":\"assistant\",\"message\":{\"id\":\"1\",\"content\":[{\"type\":\"tool_use\"}],\"usage\":{\"input_tokens\":1}}}\n";
+    let init = tool.lines().next().expect("a line");
+    project.write("two", format!("{tool}{WELL}{init}\n{empty}"));
+    run("cat two", 1);
+}
+
+#[test]
+fn a_file_of_figures_that_this_attempt_did_not_write_says_nothing() {
+    let project = Project::new();
+    let old = project.outside("usage.json");
+    std::fs::write(&old, "{\"modelMetrics\":{\"m\":{\"usage\":{\"inputTokens\":9,\"outputTokens\":9}}}}")
+        .expect("written");
+    let past = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    std::fs::File::options().write(true).open(&old).and_then(|file| file.set_modified(past)).expect("stamped");
+    let path = old.to_str().expect("a path");
+    project.ag(&["run", "--out", "o", "--", "sh", "-c", ":", "x", "--usage-output-file", path]).exits(0);
+    assert_eq!(project.last().usage, None);
+    let script = "test $AGENTGUARD_ATTEMPT = 2 || { touch \"$2\"; exit 1; }";
+    let options = ["run", "--retries", "1", "--backoff", "1s", "--out", "o", "--"];
+    std::fs::File::options().write(true).open(&old).and_then(|file| file.set_modified(past)).expect("stamped");
+    project.ag(&[&options[..], &["sh", "-c", script, "x", "--usage-output-file", path]].concat()).exits(0);
+    let tokens: Vec<_> = project.last().attempts.iter().map(|attempt| attempt.tokens).collect();
+    assert_eq!(tokens[0], Some(18));
 }
 
 #[test]

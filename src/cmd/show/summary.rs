@@ -84,7 +84,7 @@ impl Page<'_> {
         let models = run.usage.as_ref().filter(|_| run.cost_usd.is_none()).map(|usage| usage.models.join(" "));
         let unpriced = models
             .filter(|models| !models.is_empty())
-            .map(|models| format!(" (no price of {})", escape(models.as_bytes())));
+            .map(|models| format!(" (no price of all of {})", escape(models.as_bytes())));
         let source = run.cost_source.as_deref().map(|source| format!(" ({})", escape(source.as_bytes())));
         fact(text, "cost", &format!("{}{}", cost(run.cost_usd), source.or(unpriced).unwrap_or_default()));
         fact(text, "inputs", &hash(run.input_hash));

@@ -13,7 +13,7 @@ use super::render::{escape, unless_closed};
 use crate::model::Timestamp;
 use crate::rules::filter::RunFilters;
 use crate::rules::tally::{By, Key, MOST_GROUPS, Period, Tally};
-use crate::store::log::{Damaged, Reading, RunLog};
+use crate::store::log::{Damage, Damaged, Reading, RunLog};
 use crate::sys::clock;
 use row::Row;
 
@@ -91,6 +91,9 @@ fn count(log: &RunLog, request: &StatsRequest, earlier: Option<Timestamp>) -> an
 fn warn_of(log: &RunLog, damaged: &Damaged, warn: &mut dyn Write) -> anyhow::Result<()> {
     let path = escape(log.path().as_os_str().as_encoded_bytes());
     for damage in &damaged.named {
+        let place = log.locate(damage.offset);
+        let (path, damage) =
+            (escape(place.path.as_os_str().as_encoded_bytes()), Damage { offset: place.offset, ..damage.clone() });
         unless_closed(writeln!(warn, "agentguard: warning: {path}: {damage}"))?;
     }
     let more = damaged.count - damaged.named.len() as u64;

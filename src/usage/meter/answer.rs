@@ -30,6 +30,7 @@ pub(super) struct Told {
     status: Option<u16>,
     reader: Option<AnswerReader>,
     first_byte_ms: Option<u64>,
+    retry_after_ms: Option<u64>,
     complete: bool,
 }
 
@@ -40,12 +41,15 @@ fn millis(since: Instant) -> u64 {
 impl Told {
     /// Nothing has come back yet.
     pub(super) fn new(begun: Begun, ledger: Arc<dyn Ledger>) -> Self {
-        Self { begun, ledger, status: None, reader: None, first_byte_ms: None, complete: false }
+        Self { begun, ledger, status: None, reader: None, first_byte_ms: None, retry_after_ms: None, complete: false }
     }
 
     /// The answer's head.
-    pub(super) fn answered(&mut self, status: u16, content_type: &str) {
+    pub(super) fn answered(&mut self, status: u16, content_type: &str, retry_after: Option<&str>) {
         self.status = Some(status);
+        // Seconds; a date is rarely meant and is not waited for.
+        let seconds = retry_after.and_then(|value| value.trim().parse::<u64>().ok()).filter(|wait| *wait <= 86_400);
+        self.retry_after_ms = seconds.map(|seconds| seconds * 1000);
         self.reader = (status < 400).then(|| AnswerReader::new(content_type));
     }
 
@@ -70,6 +74,7 @@ impl Drop for Told {
             status: self.status,
             first_byte_ms: self.first_byte_ms,
             duration_ms: millis(self.begun.at),
+            retry_after_ms: self.retry_after_ms,
             // What was cut may have been billed for more than its beginning told.
             tokens: heard.tokens.filter(|_| self.complete || heard.ended),
             complete: self.complete || heard.ended,

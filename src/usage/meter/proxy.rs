@@ -8,7 +8,9 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use hyper::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
+};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
@@ -93,8 +95,9 @@ impl Proxy {
         };
         match sent {
             Ok(mut answer) => {
-                let content_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-                told.iter_mut().for_each(|told| told.answered(answer.status().as_u16(), content_type.unwrap_or("")));
+                let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+                let (content_type, retry_after) = (header(CONTENT_TYPE).unwrap_or(""), header(RETRY_AFTER));
+                told.iter_mut().for_each(|told| told.answered(answer.status().as_u16(), content_type, retry_after));
                 drop_hop_headers(answer.headers_mut());
                 Ok(answer.map(|body| Answer::new(body, told).boxed_unsync()))
             }
