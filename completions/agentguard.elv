@@ -77,7 +77,7 @@ set edit:completion:arg-completer[agentguard] = {|@words|
             cand --kill-after 'From asking the agent to stop (TERM) to making it (KILL) [default: 5s]'
             cand --retries 'Try again up to N times after a failure, each time from the beginning [default: 0]'
             cand --backoff 'The longest wait before the second attempt, doubled for each further one; any time up to it is waited [default: 1s]'
-            cand --backoff-max 'No wait is longer [default: 60s]'
+            cand --backoff-max 'No wait is longer, but for one that an API asks for [default: 60s]'
             cand --retry-on 'After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas [default: clean_abort,partial_write]'
             cand --stdin 'Where standard input comes from: inherit, null or a file [default: inherit]'
             cand --tty 'Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]'

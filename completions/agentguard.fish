@@ -81,7 +81,7 @@ complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l deadline -
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l kill-after -d 'From asking the agent to stop (TERM) to making it (KILL) [default: 5s]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l retries -d 'Try again up to N times after a failure, each time from the beginning [default: 0]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff -d 'The longest wait before the second attempt, doubled for each further one; any time up to it is waited [default: 1s]' -r
-complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff-max -d 'No wait is longer [default: 60s]' -r
+complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l backoff-max -d 'No wait is longer, but for one that an API asks for [default: 60s]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l retry-on -d 'After which failures to try again: classes (clean_abort, partial_write, silent_drift) or kinds, with commas [default: clean_abort,partial_write]' -r
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l stdin -d 'Where standard input comes from: inherit, null or a file [default: inherit]' -r -F
 complete -c agentguard -n "__fish_agentguard_using_subcommand run" -l tty -d 'Run the agent on a terminal of its own: auto (if agentguard is on one), always or never [default: auto]' -r

@@ -90,7 +90,9 @@ mod tests {
         let usage = two.usage("usage_file");
         assert_eq!((usage.input_uncached, usage.output, usage.calls, usage.tokens()), (15, 2, Some(2), Some(17)));
         assert_eq!((usage.models, usage.exact), (vec!["a".to_owned(), "b".to_owned()], true));
-        assert_eq!(two.cost_usd, Some(0.5));
+        assert_eq!(two.cost_usd, None, "the cost of one call is not that of both");
+        let both = reported("{\"input_tokens\":10,\"cost_usd\":0.25}\n{\"input_tokens\":5,\"cost_usd\":0.5}\n");
+        assert_eq!(both.expect("figures").cost_usd, Some(0.75));
         let cost_only = reported("{\"cost_usd\":0.25}\n").expect("a cost");
         assert_eq!((cost_only.tokens().total(), cost_only.cost_usd), (Some(0), Some(0.25)));
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use agentguard::model::record::Mode;
 use agentguard::model::{RunId, RunRecord, Status};
+use agentguard::store::log::RunLog;
 
 /// The built binary; `AGENTGUARD_TEST_BIN` names a copy that an ordinary user may reach.
 pub(crate) fn binary() -> PathBuf {
@@ -135,7 +136,8 @@ impl Project {
 
     /// Every record of the log, oldest first, each validated against the schema.
     pub(crate) fn records(&self) -> Vec<RunRecord> {
-        let log = fs::read_to_string(self.state().join("runs.jsonl")).unwrap_or_default();
+        let files = RunLog::at(&self.state()).files().expect("the log's files");
+        let log: String = files.iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect();
         log.lines()
             .map(|line| {
                 super::support::validate_record(line);
