@@ -316,7 +316,7 @@ impl Freezing {
         let baseline = self.spec.workspace.as_ref().map(baseline_of);
         let difference = match &self.spec.workspace {
             Some(workspace) => self.lay_out_difference(&manifest, workspace)?,
-            None => None,
+            None => self.lay_out_missing(&manifest)?,
         };
         Ok(Frozen { difference, ..self.lay_out(taken, baseline)? })
     }
@@ -335,6 +335,35 @@ impl Freezing {
         }
         let style = Style::Layer(Whiteouts::AsPossible);
         found.lay_out(&self.layer, style).map_err(LayOutError::Materialise)?;
+        Ok(Some(self.layer.clone()))
+    }
+
+    /// Inputs below the project of which nothing is left in their own place, as a layer over the live tree: there is nothing
+    /// that they could be mounted over.
+    fn lay_out_missing(&self, manifest: &Manifest) -> Result<Option<PathBuf>, LayOutError> {
+        let project = self.spec.project.as_path();
+        let is_missing = |name: &Text| {
+            let is_inside = name.as_path().is_relative() && name.as_path() != Path::new(".");
+            let found = project.join(name.as_path()).symlink_metadata();
+            is_inside
+                && *name != Text::from("stdin")
+                && found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        };
+        let names = manifest.roots().map(|(_, root)| Text(root.name.to_vec()));
+        let missing: Vec<Text> = names.filter(|name| is_missing(name)).collect();
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let wanted = |name: &[u8]| missing.iter().any(|one| one.0 == name);
+        self.store.materialise_some(manifest, &self.layer, &wanted).map_err(LayOutError::Materialise)?;
+        for name in &missing {
+            for above in name.as_path().ancestors().skip(1) {
+                // Directories that are there are what they are there.
+                if let Ok(live) = std::fs::metadata(project.join(above)) {
+                    let _ = std::fs::set_permissions(self.layer.join(above), live.permissions());
+                }
+            }
+        }
         Ok(Some(self.layer.clone()))
     }
 

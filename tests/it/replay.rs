@@ -100,3 +100,27 @@ fn what_cannot_be_replayed_says_why() {
     std::fs::remove_dir_all(&run).expect("removed");
     project.ag(&["replay", "@"]).exits(125).says("is gone");
 }
+
+#[test]
+fn an_input_that_is_gone_is_in_its_place_again_for_a_replay() {
+    let project = Project::new();
+    project.write("in.txt", "in\n");
+    std::fs::create_dir_all(project.join("data/deep")).expect("directories");
+    project.write("data/deep/x", "x\n");
+    project.write("kept", "kept\n");
+    let script = "cat in.txt data/deep/x kept > $AGENTGUARD_STAGING/all";
+    let inputs = ["--input", "in.txt", "--input", "data", "--input", "kept", "--out", "o"];
+    project.run(&inputs, script).exits(0);
+    let isolation = project.last().isolation;
+    if isolation.view != "overlay" {
+        // A private copy begins from what is there today.
+        return;
+    }
+    std::fs::remove_file(project.join("in.txt")).expect("removed");
+    std::fs::remove_dir_all(project.join("data")).expect("removed");
+    project.write("kept", "changed\n");
+    let reproduced = project.ag(&["replay", "@"]).exits(0);
+    assert!(reproduced.text().contains("reproduced") || reproduced.stderr.contains("reproduced"), "{reproduced:?}");
+    assert!(!project.join("in.txt").exists() && !project.join("data").exists(), "nothing is put back for real");
+    assert_eq!(project.leftovers(), Vec::<String>::new());
+}
