@@ -142,7 +142,6 @@
 //!
 //! Bytes on disk, their formats and versions.
 //!
-//! - `acks`: Failures that somebody has acknowledged: JSON lines in `acks.jsonl`, each with a `run_id`
 //! - `breakers/`: Breakers on disk: what is remembered of agents between runs, under a lock; all of it is a fold of the run
 //!   log and is made anew from there where it is missing or damaged
 //! - `bundle/`: Runs in one portable file, with all that a replay needs; written, checked, and taken whole or not at all

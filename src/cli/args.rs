@@ -148,7 +148,8 @@ Every option can stand in agentguard.toml under [defaults] or [agents.NAME], and
 environment, that over [agents.NAME], that over [defaults].
 
 Exit codes: 0 published or nothing to publish; the agent's own 1-119; 120 rejected by the gate; 121 not started, because what it needs is broken;
-122 conflict; 124 timeout; 125 agentguard failed or was called wrongly; 126/127 command not executable/not found; 128+N died of signal N.
+122 conflict; 123 over budget; 124 timeout; 125 agentguard failed or was called wrongly; 126/127 command not executable/not found;
+128+N died of signal N.
 With --explain: 0 if the run would start, else what it would end with (121, 125, 126, 127).";
 
 /// `agentguard run`.

@@ -9,9 +9,9 @@ use anyhow::{Context as _, bail};
 use crate::model::{ByteSize, RunRecord};
 use crate::rules::run_ref::is_failure;
 use crate::run::resolve::Surroundings;
-use crate::store::acks;
 use crate::store::bundle::{self, SUFFIX, Written};
 use crate::store::kept;
+use crate::store::letters::acknowledged;
 use crate::store::log::RunLog;
 use crate::store::run_dir::{Alive, RunDir};
 use crate::store::state_dir::{StateDir, StateDirError};
@@ -106,7 +106,7 @@ fn named(state: &StateDir, names: &[String]) -> anyhow::Result<Vec<RunRecord>> {
 }
 
 fn all_failed(state: &StateDir, say: &mut dyn FnMut(&str)) -> anyhow::Result<Vec<RunRecord>> {
-    let acknowledged = acks::read(state)?;
+    let acknowledged = acknowledged(state)?;
     let (mut runs, mut gone) = (Vec::new(), 0_u64);
     for line in RunLog::at(state.path()).in_order()? {
         // A damaged line is for `fsck` to report.

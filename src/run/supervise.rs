@@ -293,7 +293,7 @@ fn start_relays(
         .as_ref()
         .map(|path| places.staging.as_ref().map_or_else(|| path.clone(), |staging| staging.path.join(path)));
     let capture = |from: Option<Source>, passing, name: &str, staged, listener| {
-        let into = Into { path: life.dir.join(name), staged, listener, printed: Arc::clone(printed) };
+        let into = Captured { path: life.dir.join(name), staged, listener, printed: Arc::clone(printed) };
         capture(from, passing, into, &stop)
     };
     let (of_stdout, of_stderr) = (Listener::to_stdout(spending), Listener::to_stderr(spending));
@@ -362,7 +362,7 @@ fn type_for(
 }
 
 /// Where a captured stream goes besides the caller's own.
-struct Into<'a> {
+struct Captured<'a> {
     /// Where it is kept.
     path: PathBuf,
     /// Where it is staged.
@@ -374,11 +374,11 @@ struct Into<'a> {
 fn capture(
     from: Option<Source>,
     passing: Passing,
-    into: Into<'_>,
+    into: Captured<'_>,
     stop: &Arc<Flag>,
 ) -> io::Result<oneshot::Receiver<Relayed>> {
     let from = from.ok_or_else(|| io::Error::other("the agent has no pipe"))?;
-    let Into { path, staged, mut listener, printed } = into;
+    let Captured { path, staged, mut listener, printed } = into;
     let mut kept = Capture::into(&path, KEPT_BYTES);
     let mut staged = staged.map(std::fs::File::create).transpose()?;
     let (report, end) = oneshot::channel();

@@ -1,6 +1,5 @@
 //! Floor 3: bytes on disk, their formats and versions.
 
-pub mod acks;
 pub mod breakers;
 pub mod bundle;
 pub mod capture;

@@ -214,7 +214,7 @@ fn all_failed_runs_go_into_one_bundle_or_one_each_and_none_is_no_error() {
         project.run(&["--out", "o"], &format!("exit {code}")).exits(code);
     }
     let acknowledged = project.last().run_id;
-    fs::write(project.state().join("acks.jsonl"), format!("{{\"run_id\":\"{acknowledged}\"}}\n")).expect("acks");
+    project.ag(&["failed", "ack", &acknowledged.to_string(), "--reason", "known"]).exits(0);
     project.ag(&["export", "--all-failed", "-o", "x.tar.zst"]).exits(0).says("2 runs");
     project.ag(&["export", "--all-failed", "-o", "each/"]).exits(0);
     assert_eq!(fs::read_dir(project.join("each")).expect("a directory").count(), 2);

@@ -365,7 +365,7 @@ fn a_failure_is_heard_among_whatever_else_is_printed_and_the_last_word_counts() 
     let project = Project::new();
     project.write("failed", FAILED);
     project.write("well", WELL);
-    project.write("refused", "{\n  \"session_id\": \"s\",\n  \"error\": {\n    \"type\": \"E\",\n    \"message\": \"no\",\n    \"code\": 401\n  }\n}\n");
+    let refused = "{\n  \"session_id\": \"s\",\n  \"error\": {\n    \"type\": \"E\",\n    \"message\": \"no\",\n    \"code\": 401\n  }\n}\n";
     let run = |script: &str, code| {
         let script = format!("echo x > $AGENTGUARD_STAGING/f; {script}");
         project.run(&["--out", "o"], &script).exits(code);
@@ -375,13 +375,21 @@ fn a_failure_is_heard_among_whatever_else_is_printed_and_the_last_word_counts() 
     run("printf 'Working... '; cat failed", 1);
     run("cat well; cat failed", 1);
     run("cat failed; cat well", 0);
-    run("cat well; sleep 0.2; cat refused >&2", 1);
-    run("cat refused >&2; sleep 0.2; cat well", 0);
     let empty = FAILED.replace("true", "false").replace("\"no\"", "\"\"");
     let tool = "{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"b\",\"model\":\"m\"}\n{\"type\":\"assistant\",\"message\":{\"id\":\"1\",\"content\":[{\"type\":\"tool_use\"}],\"usage\":{\"input_tokens\":1}}}\n";
     let init = tool.lines().next().expect("a line");
     project.write("two", format!("{tool}{WELL}{init}\n{empty}"));
     run("cat two", 1);
+    // On one stream, and then on the other: what was heard is kept, where an agent without a view can see it.
+    project.write("refused", refused);
+    let in_turn = |script: &str, code| {
+        let until =
+            |stream| format!("until grep -qs session_id .agentguard/runs/$AGENTGUARD_RUN_ID/{stream}; do :; done");
+        let script = script.replace("OUT", &until("stdout")).replace("ERR", &until("stderr"));
+        project.run(&["--isolation", "none", "--out", "o"], &script).exits(code);
+    };
+    in_turn("cat well; OUT; cat refused >&2", 1);
+    in_turn("cat refused >&2; ERR; cat well", 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `acks.jsonl`: which failed runs somebody has declared done with, when, and why. The one part of the dead letters that no
 //! log knows: append-only and durable. A torn line is passed over; the next one begins on a line of its own.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{RunId, Text, Timestamp};
+use crate::store::state_dir::StateDir;
 use crate::sys::append_file;
 
 /// One line.
@@ -66,6 +68,12 @@ pub(super) fn read_from(path: &Path, offset: u64) -> io::Result<(Vec<Ack>, u64)>
         at += line.len() as u64;
         acks.extend(serde_json::from_slice::<Ack>(&line));
     }
+}
+
+/// Every run that was acknowledged.
+pub fn acknowledged(state: &StateDir) -> io::Result<HashSet<RunId>> {
+    let (acks, _) = read_from(&state.acks(), 0)?;
+    Ok(acks.into_iter().map(|ack| ack.run_id).collect())
 }
 
 /// How long the file is; 0 where there is none.

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-pub use acks::Ack;
+pub use acks::{Ack, acknowledged};
 pub use claim::Claim;
 
 use crate::model::letter::{Fate, Letter};

@@ -11,8 +11,8 @@ use crate::model::{Digest, RunId, Timestamp};
 use crate::rules::retention::{Protection, RetentionPolicy, StoredRun, StoredStanding, expired};
 use crate::rules::run_ref::is_failure;
 use crate::rules::standing::{Standing, standing};
-use crate::store::acks;
 use crate::store::journal::{self, JournalError};
+use crate::store::letters::acknowledged;
 use crate::store::run_dir::RunDir;
 use crate::store::snapshot::{SnapshotStore, StoredFile};
 use crate::store::state_dir::StateDir;
@@ -51,7 +51,7 @@ pub fn survey(state: &StateDir) -> Result<Survey, RetentionError> {
         warnings: Vec::new(),
         is_unclear: false,
     };
-    let acknowledged = acks::read(state).map_err(RetentionError::at("read", state.path()))?;
+    let acknowledged = acknowledged(state).map_err(RetentionError::at("read", state.path()))?;
     for run_id in run_ids(state)? {
         survey.run(state, &store, run_id, &acknowledged);
     }
